@@ -1,0 +1,70 @@
+"""bsqcodec: a neural video codec with a file format.
+
+    import bsqcodec
+
+    stats = bsqcodec.encode("in.mp4", "out.bsq", crf=28)
+    bsqcodec.decode("out.bsq", "out.mp4")
+    with bsqcodec.open("out.bsq") as video:
+        for frame in video:
+            frame.rgb  # uint8 [H, W, 3]
+
+Importing the package is cheap: the names below are looked up on first use, and torch is
+imported only when a model is loaded.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+__version__ = "0.1.0"
+
+# Public name -> the module that defines it (PEP 562, see `__getattr__`).
+_HOME = {
+    "BsqError": "bsqcodec.errors",
+    "DecodeStats": "bsqcodec.results",
+    "DecodedFrame": "bsqcodec.decoder",
+    "Decoder": "bsqcodec.decoder",
+    "EncodeStats": "bsqcodec.results",
+    "Progress": "bsqcodec.progress",
+    "VideoInfo": "bsqcodec.frames",
+    "decode": "bsqcodec.api",
+    "encode": "bsqcodec.api",
+    "inspect": "bsqcodec.info",
+    "open": "bsqcodec.decoder",
+}
+
+__all__ = [
+    "BsqError",
+    "DecodeStats",
+    "DecodedFrame",
+    "Decoder",
+    "EncodeStats",
+    "Progress",
+    "VideoInfo",
+    "decode",
+    "encode",
+    "inspect",
+    "open",
+]
+
+if TYPE_CHECKING:
+    from bsqcodec.api import decode, encode
+    from bsqcodec.decoder import DecodedFrame, Decoder, open
+    from bsqcodec.errors import BsqError
+    from bsqcodec.frames import VideoInfo
+    from bsqcodec.info import inspect
+    from bsqcodec.progress import Progress
+    from bsqcodec.results import DecodeStats, EncodeStats
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOME:
+        raise AttributeError(f"module 'bsqcodec' has no attribute {name!r}")
+    value = getattr(import_module(_HOME[name]), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

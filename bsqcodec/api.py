@@ -1,0 +1,221 @@
+"""`bsqcodec.encode` and `bsqcodec.decode`: a video file in, a .bsq file out, and back.
+
+Data flows one way, video -> codec -> container, and memory does not grow with the video. Rooms
+that need torch are imported only after everything that can fail cheaply has been checked.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import sys
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, BinaryIO
+
+from bsqcodec import __version__
+from bsqcodec.decoder import open_stream
+from bsqcodec.errors import UsageError
+from bsqcodec.frames import VideoInfo
+from bsqcodec.outputs import STDIO, AtomicOutput, StrPath
+from bsqcodec.progress import ProgressCallback, ProgressMeter
+from bsqcodec.results import DecodeStats, EncodeStats
+
+if TYPE_CHECKING:
+    from bsqcodec.codec import Model
+    from bsqcodec.container import StreamHeader
+
+_log = logging.getLogger("bsqcodec")
+
+CRF_RANGE = (0.0, 51.0)
+KEYINT_RANGE = (1, 65535)  # frames
+TUNES = ("psnr", "ms-ssim")
+
+
+def encode(
+    src: StrPath,
+    dst: StrPath,
+    *,
+    crf: float = 28.0,
+    keyint: int = 32,
+    tune: str = "psnr",
+    device: str = "auto",
+    threads: int = 0,
+    skip: int = 0,
+    limit: int | None = None,
+    overwrite: bool = False,
+    verify: bool = False,
+    weights: StrPath | None = None,
+    on_progress: ProgressCallback | None = None,
+) -> EncodeStats:
+    """Encode a video into a .bsq file.
+
+    The file is written as `<dst>.part` and gets its name when it is whole; any error, Ctrl-C
+    included, leaves nothing behind.
+
+    Args:
+        src: any video FFmpeg reads; "-" = YUV4MPEG2 on standard input.
+        dst: the .bsq file; "-" = standard output.
+        crf: quality 0..51, fractions allowed, lower is better.
+        keyint: frames in a group, 1..65535.
+        tune: "psnr" or "ms-ssim".
+        device: "auto", "cpu" or "cuda:N".
+        threads: CPU threads, 0 = all.
+        skip: frames of the source to leave out at its beginning.
+        limit: frames to encode at most, None = all.
+        overwrite: replace `dst` if it exists.
+        verify: decode the finished file and compare every frame before it gets its name.
+        weights: model weights (.safetensors), None = those that ship with the package.
+        on_progress: called with a `Progress` after every frame.
+
+    Raises:
+        UsageError: an argument is outside of its range, or output and input are the same file.
+        VideoError: the source cannot be read, or the output cannot be written.
+        DeviceError: the device does not exist here.
+        BsqError: `verify` found a difference.
+    """
+    _check_encode(crf, keyint, tune, threads, skip, limit)
+    from bsqcodec.video import open_video
+
+    with (
+        AtomicOutput(dst, src=src, overwrite=overwrite, readable=verify) as output,
+        open_video(src, skip=skip, limit=limit, threads=threads) as video,
+    ):
+        from bsqcodec.codec import GroupEncoder, load_model
+        from bsqcodec.runs import EncodeRun
+
+        info = video.info
+        _warn_dropped(video.dropped)
+        _log.debug("source: %dx%d, %.3f fps, %s", info.width, info.height, float(info.fps), info.source_format)
+        model = load_model(weights, tune=tune, device=device, threads=threads)
+        _note_model(model)
+        encoder = GroupEncoder(model, info, crf=crf, keyint=keyint)
+        meter = ProgressMeter(on_progress, rate=info.fps, total=video.frame_count_hint)
+        with _output_file(output) as file:
+            run = EncodeRun(file, _header(model, info, crf, keyint), video, encoder, meter)
+            run.run(keep_crcs=verify)
+        if run.crcs is not None:
+            from bsqcodec.verify import verify_stream
+
+            verify_stream(output, model, run.crcs)
+    return run.tally.stats(size=run.size, seconds=meter.seconds)
+
+
+def decode(
+    src: StrPath,
+    dst: StrPath,
+    *,
+    codec: str | None = None,
+    device: str = "auto",
+    threads: int = 0,
+    overwrite: bool = False,
+    weights: StrPath | None = None,
+    on_progress: ProgressCallback | None = None,
+) -> DecodeStats:
+    """Decode a .bsq file into a video.
+
+    The output is written as `<dst>.part` and gets its name when it is whole; any error, a damaged
+    or truncated stream included, leaves nothing behind.
+
+    Args:
+        src: the .bsq file; "-" = standard input.
+        dst: .mp4, .mkv or .mov, .y4m, or "-" = YUV4MPEG2 on standard output.
+        codec: codec of the output, None = visually lossless H.264 (.mp4, .mkv, .mov).
+        device: "auto", "cpu" or "cuda:N".
+        threads: CPU threads, 0 = all.
+        overwrite: replace `dst` if it exists.
+        weights: model weights (.safetensors), None = those that ship with the package.
+        on_progress: called with a `Progress` after every frame.
+
+    Raises:
+        BitstreamError: the stream is damaged; TruncatedError: it is cut short.
+        UnsupportedVersionError, WeightsMismatchError: it needs a newer decoder or other weights.
+        UsageError, VideoError, DeviceError: as for `encode`.
+    """
+    _check_threads(threads)
+    from bsqcodec.container import StreamReader
+    from bsqcodec.runs import decode_all, frames_in
+    from bsqcodec.video import create_video
+
+    with AtomicOutput(dst, src=src, overwrite=overwrite) as output, _source_file(src) as file:
+        reader = StreamReader(file, name="standard input" if os.fspath(src) == STDIO else os.fspath(src))
+        total = frames_in(reader, file)
+        target = STDIO if output.is_stdout else output.part
+        with create_video(target, reader.header.info, reader.tracks, codec=codec, threads=threads) as video:
+            _warn_dropped(video.dropped)
+            model = _model_for(reader.header, weights, device, threads)
+            meter = ProgressMeter(on_progress, rate=reader.header.info.fps, total=total)
+            frames, groups = decode_all(reader, video, model, meter)
+    seconds = meter.seconds
+    return DecodeStats(frames, groups, seconds, frames / seconds if seconds > 0 else 0.0, tuple(video.dropped))
+
+
+def _header(model: Model, info: VideoInfo, crf: float, keyint: int) -> StreamHeader:
+    from bsqcodec.container import StreamHeader
+
+    return StreamHeader(
+        info=info,
+        keyint=keyint,
+        tune=model.tune,
+        crf=crf,
+        weights_sha256=model.sha256,
+        model=model.name,
+        tool=f"bsqcodec {__version__}",
+    )
+
+
+def _model_for(header: StreamHeader, weights: StrPath | None, device: str, threads: int) -> Model:
+    from bsqcodec.codec import check_model, load_model
+
+    model = load_model(weights, tune=header.tune, device=device, threads=threads)
+    check_model(model, header)
+    _note_model(model)
+    return model
+
+
+def _note_model(model: Model) -> None:
+    _log.info("device: %s", model.device_note)
+    _log.debug("model: %s, sha256 %s", model.name, model.sha256.hex()[:8])
+
+
+def _warn_dropped(dropped: Iterable[str]) -> None:
+    for line in dropped:
+        _log.warning("not carried over: %s", line)
+
+
+@contextmanager
+def _output_file(output: AtomicOutput) -> Iterator[BinaryIO]:
+    if output.is_stdout:
+        yield sys.stdout.buffer
+        sys.stdout.buffer.flush()
+    else:
+        with output.part.open("wb") as file:
+            yield file
+
+
+@contextmanager
+def _source_file(src: StrPath) -> Iterator[BinaryIO]:
+    if os.fspath(src) == STDIO:
+        yield sys.stdin.buffer
+    else:
+        with open_stream(src) as file:
+            yield file
+
+
+def _check_encode(crf: float, keyint: int, tune: str, threads: int, skip: int, limit: int | None) -> None:
+    if not CRF_RANGE[0] <= crf <= CRF_RANGE[1]:  # False for NaN too
+        raise UsageError(f"crf {crf}: must lie in {CRF_RANGE[0]:g}..{CRF_RANGE[1]:g}")
+    if not KEYINT_RANGE[0] <= keyint <= KEYINT_RANGE[1]:
+        raise UsageError(f"keyint {keyint}: must lie in {KEYINT_RANGE[0]}..{KEYINT_RANGE[1]} frames")
+    if tune not in TUNES:
+        raise UsageError(f"tune {tune!r}: must be one of {', '.join(TUNES)}")
+    if skip < 0:
+        raise UsageError(f"skip {skip}: must be 0 frames or more")
+    if limit is not None and limit < 1:
+        raise UsageError(f"limit {limit}: must be 1 frame or more")
+    _check_threads(threads)
+
+
+def _check_threads(threads: int) -> None:
+    if threads < 0:
+        raise UsageError(f"threads {threads}: must be 0 (all) or more")

@@ -1,0 +1,144 @@
+"""`bsqcodec encode` and `bsqcodec decode`.
+
+With --json both write one object per line to stdout and nothing else, told apart by "type":
+"progress" (the fields of `Progress`, at most two a second), then as the last line "done" (the
+fields of `EncodeStats` or `DecodeStats`) or "error" ("message", "exit_code"). Unknown keys and types
+should be ignored.
+"""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING, Any
+
+import rich_click as click
+
+from bsqcodec.cli.options import (
+    IO,
+    QUALITY,
+    SETTINGS,
+    chosen_device,
+    device_options,
+    examples,
+    overwrite_option,
+    talk_options,
+)
+from bsqcodec.cli.terminal import Terminal
+
+if TYPE_CHECKING:
+    from bsqcodec.results import DecodeStats, EncodeStats
+
+FRAMES = click.IntRange(0)
+
+
+def _begin(ctx: click.Context, opts: dict[str, Any]) -> Terminal:
+    """Apply the options on talking; they are taken out of `opts`, the rest is for the API."""
+    terminal: Terminal = ctx.obj
+    quiet, verbose, as_json = opts.pop("quiet"), opts.pop("verbose"), opts.pop("json")
+    if quiet and verbose:
+        raise click.UsageError("-q and -v contradict each other; give one", ctx)
+    terminal.configure(quiet=quiet, verbose=verbose, json=as_json)
+    if as_json and opts["dst"] == "-":
+        raise click.UsageError("--json and '-' both want standard output; give OUT a name", ctx)
+    opts["device"] = chosen_device(ctx)
+    del opts["gpu"]
+    return terminal
+
+
+@click.command(
+    context_settings=SETTINGS,
+    epilog=examples(
+        "bsqcodec encode in.mp4 out.bsq --crf 30", "ffmpeg -i in.mkv -f yuv4mpegpipe - | bsqcodec encode - out.bsq"
+    ),
+)
+@click.argument("src", metavar="IN")
+@click.argument("dst", metavar="OUT")
+@click.option("--skip", type=FRAMES, default=0, metavar="N", help="Leave out the first N frames of IN.", panel=IO)
+@click.option("--limit", type=click.IntRange(1), metavar="N", help="Encode N frames at most.", panel=IO)
+@overwrite_option
+@click.option("--verify", is_flag=True, help="Decode again and compare before OUT gets its name.", panel=IO)
+@click.option(
+    "--crf", type=click.FloatRange(0, 51), default=28.0, help="Quality, lower is better; fractions work.", panel=QUALITY
+)
+@click.option(
+    "--keyint", type=click.IntRange(1, 65535), default=32, metavar="N", help="Frames in a group.", panel=QUALITY
+)
+@click.option(
+    "--tune",
+    type=click.Choice(["psnr", "ms-ssim"]),
+    default="psnr",
+    help="Metric to be good at.",
+    panel=QUALITY,
+)
+@device_options
+@talk_options
+@click.pass_context
+def encode(ctx: click.RichContext, /, **opts: Any) -> None:
+    """Encode a video into a .bsq file.
+
+    IN is any file FFmpeg reads, or "-" for YUV4MPEG2 on stdin. OUT is the .bsq file, or "-" for stdout.
+    """
+    terminal = _begin(ctx, opts)
+    from bsqcodec.api import encode as encode_video
+    from bsqcodec.cli.display import Display
+
+    with Display(terminal, "encoded") as display:
+        stats = encode_video(opts.pop("src"), opts.pop("dst"), **opts, on_progress=display)
+    if terminal.json:
+        terminal.data({"type": "done", **stats.to_dict()})
+    terminal.say(_encode_line(ctx.params["dst"], stats))
+    if terminal.verbosity >= 1:
+        _say_bits(terminal, stats)
+
+
+@click.command(
+    context_settings=SETTINGS,
+    epilog=examples("bsqcodec decode in.bsq out.mp4", "bsqcodec decode in.bsq - | ffplay -"),
+)
+@click.argument("src", metavar="IN")
+@click.argument("dst", metavar="OUT")
+@overwrite_option
+@click.option(
+    "--codec", metavar="NAME", help="Codec of OUT, such as ffv1; without it visually lossless H.264.", panel=IO
+)
+@device_options
+@talk_options
+@click.pass_context
+def decode(ctx: click.RichContext, /, **opts: Any) -> None:
+    """Decode a .bsq file into a video.
+
+    IN is a .bsq file, or "-" for stdin. OUT ends in .mp4, .mkv, .mov or .y4m, or is "-" for YUV4MPEG2 on stdout.
+    """
+    terminal = _begin(ctx, opts)
+    from bsqcodec.api import decode as decode_video
+    from bsqcodec.cli.display import Display
+
+    with Display(terminal, "decoded") as display:
+        stats = decode_video(opts.pop("src"), opts.pop("dst"), **opts, on_progress=display)
+    if terminal.json:
+        terminal.data({"type": "done", **stats.to_dict()})
+    terminal.say(_decode_line(ctx.params["dst"], stats))
+
+
+def _name(dst: str) -> str:
+    return "stdout" if dst == "-" else os.fspath(dst)
+
+
+def _encode_line(dst: str, stats: EncodeStats) -> str:
+    from bsqcodec.cli.display import size_text
+
+    return (
+        f"{_name(dst)}: {stats.frames} frames in {stats.groups} groups, {size_text(stats.bytes)}, "
+        f"{stats.kbps:.4g} kbit/s, {stats.bpp:.4f} bit/pixel, PSNR {stats.psnr:.2f} dB "
+        f"(Y {stats.psnr_y:.2f}, U {stats.psnr_u:.2f}, V {stats.psnr_v:.2f}), {stats.fps:.3g} fps"
+    )
+
+
+def _decode_line(dst: str, stats: DecodeStats) -> str:
+    return f"{_name(dst)}: {stats.frames} frames in {stats.groups} groups, {stats.fps:.3g} fps"
+
+
+def _say_bits(terminal: Terminal, stats: EncodeStats) -> None:
+    total = sum(stats.bits.values()) or 1.0
+    for part, bits in stats.bits.items():
+        terminal.say(f"  {part:<24} {bits / 8:>12.0f} bytes {bits / total:>6.1%}")

@@ -1,0 +1,91 @@
+"""The options that several commands share, declared once."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+import rich_click as click
+from click.core import ParameterSource
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+IO = "Input and output"
+QUALITY = "Quality"
+SPEED = "Speed and device"
+TALK = "Output and logging"
+
+HELP: dict[str, Any] = {"help_option_names": ["-h", "--help"], "show_default": True}
+# One prefix for all commands: BSQCODEC_CRF, BSQCODEC_DEVICE, BSQCODEC_THREADS, ... The tool itself has none,
+# or an innocent BSQCODEC_VERSION in someone's environment would mean --version.
+SETTINGS: dict[str, Any] = {**HELP, "auto_envvar_prefix": "BSQCODEC"}
+
+
+def _device(ctx: click.Context, param: click.Parameter, value: str) -> str:
+    """auto, cpu or cuda:N; "cuda" is "cuda:0"."""
+    if value == "cuda":
+        return "cuda:0"
+    if not re.fullmatch(r"auto|cpu|cuda:\d{1,3}", value):
+        raise click.BadParameter(f"{value!r} is none of auto, cpu, cuda:N", ctx, param)
+    return value
+
+
+def stacked(*decorators: Callable[[F], F]) -> Callable[[F], F]:
+    """Several option decorators as one, shown in the order given."""
+
+    def apply(function: F) -> F:
+        for decorator in reversed(decorators):
+            function = decorator(function)
+        return function
+
+    return apply
+
+
+overwrite_option = click.option("-y", "--overwrite", is_flag=True, help="Replace OUT if it exists.", panel=IO)
+
+device_options = stacked(
+    click.option(
+        "--device",
+        callback=_device,
+        default="auto",
+        metavar="auto|cpu|cuda:N",
+        help="Where the model runs.",
+        panel=SPEED,
+    ),
+    click.option("--gpu", type=click.IntRange(0), metavar="N", help="Same as --device cuda:N.", panel=SPEED),
+    click.option(
+        "--threads", type=click.IntRange(0), default=0, metavar="N", help="CPU threads, 0 = all.", panel=SPEED
+    ),
+    click.option(
+        "--weights",
+        type=click.Path(dir_okay=False),
+        metavar="FILE",
+        help="Model weights (.safetensors) instead of those that ship with bsqcodec.",
+        panel=SPEED,
+    ),
+)
+
+talk_options = stacked(
+    click.option("-q", "--quiet", is_flag=True, help="Print errors only.", panel=TALK),
+    click.option(
+        "-v", "--verbose", count=True, show_default=False, help="Print details; -vv also tracebacks.", panel=TALK
+    ),
+    click.option("--json", is_flag=True, help="Progress and result as JSON lines on stdout.", panel=TALK),
+)
+
+
+def chosen_device(ctx: click.Context) -> str:
+    """The device that --device and --gpu ask for together; the command line beats the environment."""
+    gpu, device = ctx.params["gpu"], ctx.params["device"]
+    given = {name for name in ("gpu", "device") if ctx.get_parameter_source(name) is ParameterSource.COMMANDLINE}
+    if given == {"gpu", "device"} and device != f"cuda:{gpu}":
+        raise click.UsageError(f"--gpu {gpu} and --device {device} contradict each other; give one", ctx)
+    if gpu is None or given == {"device"}:
+        return str(device)
+    return f"cuda:{gpu}"
+
+
+def examples(*lines: str) -> str:
+    """The epilog of a command: its examples, one a line."""
+    return "\n\n".join(("Examples:", *(f"  {line}" for line in lines)))

@@ -1,0 +1,39 @@
+"""`bsqcodec train`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import rich_click as click
+
+from bsqcodec.cli.options import SETTINGS, examples
+
+FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
+FOLDER = click.Path(exists=True, file_okay=False, path_type=Path)
+
+
+@click.command(
+    context_settings=SETTINGS,
+    epilog=examples(
+        "bsqcodec train --config base.toml --data videos --out run1",
+        "bsqcodec train --config base.toml --data videos --out run1 --resume",
+    ),
+)
+@click.option("--config", type=FILE, required=True, metavar="FILE", help="What to train and how long.")
+@click.option("--data", type=FOLDER, required=True, metavar="DIR", help="Folder of videos and photographs.")
+@click.option(
+    "--out",
+    type=click.Path(file_okay=False, path_type=Path),
+    required=True,
+    metavar="DIR",
+    help="Folder for checkpoints and the exported weights.",
+)
+@click.option("--resume", is_flag=True, help="Go on from the last checkpoint in --out.")
+def train(config: Path, data: Path, out: Path, resume: bool) -> None:
+    """Train a model as a config file describes it.
+
+    The configs that made the shipped weights are in the repository.
+    """
+    from bsqcodec.train import run
+
+    run(config, data, out, resume)

@@ -1,0 +1,1 @@
+"""The codec proper: groups of frames to motion and token streams, and back."""

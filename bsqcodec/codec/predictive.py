@@ -1,0 +1,98 @@
+"""Frames of a group, one after another: the first by scale recursion, the others from the frame before.
+
+One class both encodes (a target is given) and decodes (it is not), so the two cannot drift apart.
+Legend: h w token rows and columns of the frame; planes are uint8 (luma [8h, 8w], chroma [4h, 4w]).
+"""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+import torch
+from torch import Tensor
+
+from bsqcodec.codec import pyramid
+from bsqcodec.motion import MotionField, compensate
+from bsqcodec.prior import context
+from bsqcodec.prior.coding import Coder
+from bsqcodec.prior.network import PriorConfig
+from bsqcodec.tokenizer.predictive import INTER, PredictiveTokenizer
+from bsqcodec.tokenizer.transform import SAMPLES, Planes, pack, unpack
+
+
+class TokenModel(Protocol):
+    """What codes levels: `bsqcodec.prior.coding.TokenCoder`."""
+
+    config: PriorConfig
+
+    def code(self, coder: Coder, features: Tensor, levels: Tensor | None) -> Tensor: ...
+
+
+class PredictiveCoder:
+    """The coding loop of a group. State: the last reconstruction, the references of the prior."""
+
+    def __init__(self, tokenizer: PredictiveTokenizer, tokens: TokenModel, h: int, w: int, device: torch.device):
+        self.tokenizer, self.tokens, self.h, self.w, self.device = tokenizer, tokens, h, w, device
+        self.position = 0  # frames since the group's first
+        self.planes: Planes | None = None
+        self.references: context.References | None = None
+
+    def first(self, coder: Coder, quality: int, target: Planes | None) -> Planes:
+        """Code a group's first frame; returns its reconstruction."""
+        targets = None if target is None else pyramid.build(target, self.h, self.w)
+        planes = references = None
+        grids = pyramid.level_grids(self.h, self.w)
+        for level in range(pyramid.LEVELS - 1, -1, -1):
+            h, w = grids[level]
+            if planes is None or references is None:
+                prediction = pyramid.grey(h, w, self.device)
+                references = context.empty(h, w, SAMPLES, self.device)
+            else:
+                prediction = pyramid.upsample(planes, h, w)
+                references = references.enlarged(h, w)
+            wanted = None if targets is None else targets[level]
+            planes, levels = self.refine(coder, prediction, wanted, quality, level, references, None)
+            references = references.updated(levels)
+        assert planes is not None
+        self.planes, self.references, self.position = planes, references, 0
+        return planes
+
+    def next(self, coder: Coder, quality: int, field: MotionField, target: Planes | None) -> Planes:
+        """Code a frame predicted from the one before along a motion field; returns its reconstruction."""
+        assert self.planes is not None and self.references is not None
+        self.position += 1
+        prediction = compensate(self.planes, field)
+        references = self.references.moved(field.vectors)
+        planes, levels = self.refine(coder, prediction, target, quality, INTER, references, field.vectors)
+        self.planes, self.references = planes, references.updated(levels)
+        return planes
+
+    def refine(
+        self,
+        coder: Coder,
+        prediction: Planes,
+        target: Planes | None,
+        quality: int,
+        kind: int,
+        references: context.References,
+        vectors: Tensor | None,
+    ) -> tuple[Planes, Tensor]:
+        """Code one picture against its prediction: (reconstruction, levels int16 [h, w, C])."""
+        with torch.inference_mode():
+            predicted = pack(prediction).float().unsqueeze(0)
+            h, w = predicted.shape[1:3]
+            which = torch.tensor([quality], device=self.device), torch.tensor([kind], device=self.device)
+            levels = None
+            if target is not None:
+                latent = self.tokenizer.latents(pack(target).float().unsqueeze(0), predicted, *which)
+                levels = self.tokenizer.levels(latent, which[1])[0]
+            position = self.position if kind == INTER else 0
+            extra = context.auxiliary(
+                h, w, quality=quality, kind=kind, position=position, vectors=vectors, device=self.device
+            )
+            features = context.features(references, extra, self.tokens.config)
+            levels = self.tokens.code(coder, features, levels)
+            latent = self.tokenizer.dequantise(levels.unsqueeze(0))
+            samples = self.tokenizer.reconstruct(latent, predicted, *which)
+            y, u, v = unpack(samples[0].round().clamp(0, 255).to(torch.uint8))
+            return (y.contiguous(), u.contiguous(), v.contiguous()), levels

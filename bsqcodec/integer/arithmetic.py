@@ -1,0 +1,150 @@
+"""The integer operations of format 1, through whatever kernel is fastest, and their twin for training.
+
+Fixed-point formats (value = integer / 2^fraction):
+    activation  int8   fraction 4   -127..127
+    weight      int8   fraction 7   -127..127
+    stream      int16  fraction 8   -32767..32767   (the residual stream between blocks)
+    sum         int32  fraction 11  (activation x weight, bias)
+Requantisation is a rounding shift, floor((sum + 2^(s-1)) / 2^s), then saturation: no multiplier, so a fused
+multiply-add cannot change it. Every sum stays below 2^24 (K <= 1024), so float32 holds it exactly.
+
+`Training` is the same arithmetic with straight-through gradients; `Float32` and `Int8` give identical integers.
+Tensors hold integer values; their dtype is float32 outside of `Int8`'s products.
+"""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+ACTIVATION, WEIGHT, STREAM, SUM = 4, 7, 8, 11  # fraction bits
+ACTIVATION_MAX, STREAM_MAX = 127, 32767
+EXP_MAX, EXP_STEPS = 127, 128  # softmax numerators: round(127 exp(-d / 16)), d = 0..127
+EXP_SHIFT = 7  # score units (2^-11 nat) to steps of 1/16 nat
+
+
+def exp_table() -> Tensor:
+    """float32 [128] of integers: round(127 exp(-d / 16))."""
+    return torch.round(EXP_MAX * torch.exp(-torch.arange(EXP_STEPS, dtype=torch.float64) / 16)).float()
+
+
+class Linear(nn.Module):
+    """A linear layer whose weights live on the int8 grid; real-valued parameters, integers by `integers()`."""
+
+    def __init__(self, inputs: int, outputs: int, gain: float = 1.0):
+        super().__init__()
+        self.weight = nn.Parameter(torch.randn(outputs, inputs) * (gain * inputs**-0.5))
+        self.bias = nn.Parameter(torch.zeros(outputs))
+
+    def integers(self) -> tuple[Tensor, Tensor]:
+        """int8 weight [out, in] (fraction 7) and int32 bias [out] (fraction 11)."""
+        weight = torch.round(self.weight.detach() * 2**WEIGHT).clamp(-127, 127).to(torch.int8)
+        return weight, torch.round(self.bias.detach() * 2**SUM).to(torch.int32)
+
+
+class Ops(Protocol):
+    """What a network needs; `rescale` returns float32 integers."""
+
+    def linear(self, x: Tensor, layer: nn.Module) -> Tensor: ...
+    def rescale(self, total: Tensor, shift: int, low: int, high: int) -> Tensor: ...
+    def softmax_mix(self, scores: Tensor, values: Tensor) -> Tensor: ...
+
+
+def _straight(value: Tensor, rounded: Tensor) -> Tensor:
+    return value + (rounded - value).detach()
+
+
+class Training:
+    """Integer values in float with straight-through gradients; products may run in bfloat16 under autocast."""
+
+    def linear(self, x: Tensor, layer: nn.Module) -> Tensor:
+        assert isinstance(layer, Linear)
+        scaled = layer.weight * 2**WEIGHT
+        weight = _straight(scaled, scaled.round()).clamp(-127, 127)
+        bias = layer.bias * 2**SUM
+        return F.linear(x, weight).float() + _straight(bias, bias.round())
+
+    def rescale(self, total: Tensor, shift: int, low: int, high: int) -> Tensor:
+        scaled = total.float() * 2.0**-shift
+        return _straight(scaled, torch.floor(scaled + 0.5)).clamp(low, high)
+
+    def softmax_mix(self, scores: Tensor, values: Tensor) -> Tensor:
+        scores = scores.float()
+        steps = (scores.amax(-1, keepdim=True) - scores) * 2.0**-EXP_SHIFT
+        steps = _straight(steps, torch.floor(steps + 0.5)).clamp(max=EXP_STEPS - 1)
+        weights = EXP_MAX * torch.exp(-steps / 16)
+        weights = _straight(weights, weights.round())
+        mixed = (weights @ values).float() / weights.sum(-1, keepdim=True)
+        return _straight(mixed, torch.floor(mixed + 0.5))
+
+
+class Float32:
+    """Exact integers in float32 products; needs nothing but IEEE 754 (and TF32 off on CUDA)."""
+
+    name = "float32"
+
+    def __init__(self, device: torch.device | None = None):
+        self.exp = exp_table().to(device or "cpu")
+
+    def linear(self, x: Tensor, layer: nn.Module) -> Tensor:
+        return F.linear(x, layer.weight, layer.bias)  # type: ignore[arg-type]
+
+    def rescale(self, total: Tensor, shift: int, low: int, high: int) -> Tensor:
+        return total.mul_(2.0**-shift).add_(0.5).floor_().clamp_(low, high)
+
+    def softmax_mix(self, scores: Tensor, values: Tensor) -> Tensor:
+        steps = (scores.amax(-1, keepdim=True) - scores).mul_(2.0**-EXP_SHIFT).add_(0.5).floor_()
+        weights = self.exp[steps.clamp_(max=EXP_STEPS - 1).to(torch.int32)]
+        total = weights.sum(-1, keepdim=True)
+        # floor(a / b + 1/2) as floor((2a + b) / 2b): integers below 2^24, so the quotient's floor is exact
+        return torch.floor((weights @ values).mul_(2).add_(total) / (2 * total))
+
+
+class Int8(Float32):
+    """The products of linear layers through torch._int_mm (int8 x int8 -> int32); the rest as `Float32`."""
+
+    name = "int8"
+
+    def linear(self, x: Tensor, layer: nn.Module) -> Tensor:
+        flat = x.reshape(-1, x.shape[-1]).to(torch.int8)
+        total = torch._int_mm(flat, layer.weight8.t())  # type: ignore[operator,union-attr]
+        return total.reshape(*x.shape[:-1], -1).float().add_(layer.bias)  # type: ignore[arg-type]
+
+
+class Frozen(nn.Module):
+    """A `Linear` turned into integers: weight and bias as float32 integers, weight8 as int8."""
+
+    weight: Tensor
+    weight8: Tensor
+    bias: Tensor
+
+    def __init__(self, weight: Tensor, bias: Tensor):
+        super().__init__()
+        self.register_buffer("weight8", weight.to(torch.int8))
+        self.register_buffer("weight", weight.float())
+        self.register_buffer("bias", bias.float())
+
+
+def freeze(module: nn.Module) -> None:
+    """Replace every `Linear` inside a module by its integers, in place."""
+    for name, child in module.named_children():
+        if isinstance(child, Linear):
+            setattr(module, name, Frozen(*child.integers()))
+        else:
+            freeze(child)
+
+
+def int8_is_exact(device: torch.device) -> bool:
+    """Whether this machine's int8 kernel sums without saturating (old x86 instructions clip pairs to 16 bits)."""
+    try:
+        left = torch.full((32, 512), 127, dtype=torch.int8, device=device)
+        left[::2, 1::3] = -127
+        right = torch.full((64, 512), 127, dtype=torch.int8, device=device)
+        right[::3, ::2] = -127
+        total = torch._int_mm(left, right.t())
+    except RuntimeError:
+        return False
+    return bool((total.cpu().long() == left.cpu().long() @ right.cpu().long().t()).all())

@@ -1,0 +1,123 @@
+"""Outputs that appear whole or not at all: write `<name>.part` in the same folder, then rename."""
+
+from __future__ import annotations
+
+import errno
+import os
+from collections.abc import Callable
+from pathlib import Path
+from types import TracebackType
+
+from bsqcodec.errors import BsqError, UsageError, VideoError
+
+STDIO = "-"
+# Write errors that name no file: the disk is full, a quota is used up, the file system's largest file.
+_FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
+
+StrPath = str | os.PathLike[str]
+
+
+class AtomicOutput:
+    """Context manager that owns the unfinished file of one output.
+
+    Making it checks everything that can be checked before work starts: the output is not the
+    input, does not exist (unless `overwrite`), and its folder can be written. `part` is the path to
+    write to. Leaving the block without an error syncs the file and gives it its name; leaving it
+    with any error, Ctrl-C included, removes it. Standard output ("-") and things that are not
+    regular files, such as named pipes, are written directly.
+
+    src: the input, to be told apart from the output; overwrite: the output may exist; readable: the
+    unfinished file will be read back, so a pipe will not do.
+    Raises UsageError for output == input and an unreadable output, VideoError for the rest.
+    """
+
+    def __init__(
+        self, dst: StrPath, *, src: StrPath | None = None, overwrite: bool = False, readable: bool = False
+    ) -> None:
+        self.name = os.fspath(dst)
+        self.is_stdout = self.name == STDIO
+        self.part = self._target = Path(self.name)
+        self._direct = self.is_stdout or (self._target.exists() and not self._target.is_file())
+        if readable and self._direct:
+            raise UsageError(f"{self.name}: cannot be read back to verify it; give the name of a file")
+        if self.is_stdout:
+            return
+        if self._target.is_dir():
+            raise VideoError(f"{self.name}: is a folder; give the name of a file")
+        # Renaming onto a symbolic link would replace the link, so follow it first.
+        self._target = Path(os.path.realpath(self._target))
+        self.part = self._target if self._direct else self._target.with_name(self._target.name + ".part")
+        self._check(src, overwrite)
+
+    def _check(self, src: StrPath | None, overwrite: bool) -> None:
+        for path in (self._target, self.part):
+            if _same_file(src, path):
+                raise UsageError(f"{self.name}: output and input are the same file; choose another name")
+        if not self._direct and self._target.exists() and not overwrite:
+            raise VideoError(f"{self.name}: already exists; use -y (overwrite=True) to replace it")
+        if not self._target.parent.is_dir():
+            raise VideoError(f"{self.name}: there is no folder {os.fspath(Path(self.name).parent)}; make it first")
+
+    def __enter__(self) -> AtomicOutput:
+        if self._direct:
+            return self
+        try:
+            self.part.open("wb").close()
+        except OSError as error:
+            raise VideoError(f"{self.name}: cannot write here: {error.strerror}; choose another folder") from error
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if error is None and not self._direct:
+            self._guarded(self._commit)
+        elif error is not None:
+            self.discard()
+            self._renamed(error)
+
+    def discard(self) -> None:
+        """Remove the unfinished file."""
+        if not self._direct:
+            self.part.unlink(missing_ok=True)
+
+    def _guarded(self, step: Callable[[], None]) -> None:
+        try:
+            step()
+        except BaseException as error:
+            self.discard()
+            self._renamed(error)
+            raise
+
+    def _commit(self) -> None:
+        _sync(self.part)
+        self.part.replace(self._target)
+        if os.name == "posix":  # elsewhere a folder cannot be opened, and needs no sync
+            _sync(self._target.parent)
+
+    def _renamed(self, error: BaseException) -> None:
+        """Raise errors that speak of the unfinished file, or of a full disk and no file, under the output's name."""
+        if isinstance(error, BsqError) and not self._direct and str(self.part) in str(error):
+            raise type(error)(str(error).replace(str(self.part), self.name)) from error
+        if isinstance(error, OSError) and error.errno in _FULL and not isinstance(error, BsqError):
+            raise VideoError(f"{self.name}: {error.strerror}; free some space or choose another folder") from error
+
+
+def _sync(path: Path) -> None:
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    except OSError as error:
+        if error.errno not in (errno.EINVAL, errno.ENOTSUP):  # file systems without fsync
+            raise
+    finally:
+        os.close(handle)
+
+
+def _same_file(src: StrPath | None, path: Path) -> bool:
+    if src is None or os.fspath(src) == STDIO:
+        return False
+    try:
+        return path.samefile(src)
+    except OSError:  # one of them does not exist
+        return False

@@ -1,0 +1,157 @@
+"""The prior's transformer: integers in, integer logits out. One code for training and for both exact kernels.
+
+A trunk of window attention sees what is known before the frame is (the reference tokens moved along the motion, their
+energy, vectors, quality); a light net per token then mixes in the neighbours already coded (the tokens of earlier
+phases), and a head per band of channels sees the bands before it.
+Legend: B batch, h w tokens, N tokens of a phase, D width, C channels a token, S = 64 tokens in a window, K decisions a channel.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from bsqcodec.integer.arithmetic import ACTIVATION, ACTIVATION_MAX, STREAM, STREAM_MAX, SUM, Linear, Ops
+from bsqcodec.tokenizer.network import WINDOW, merge, partition, relative_index, window_mask
+
+PHASES = ((0, 0), (1, 1), (0, 1), (1, 0))  # (row, column) parity, in coding order
+NEIGHBOURS = ((-1, -1), (-1, 0), (-1, 1), (0, -1), (0, 1), (1, -1), (1, 0), (1, 1))
+AUXILIARY = 40  # features that are not channels: quality, kind, motion, place in the group
+LOGIT_SHIFT, LOGIT_MAX = 4, 2047  # sums (fraction 11) to logits in 1/128 nat
+MASKED = -(1 << 20)  # added to the score of padding: its exp table entry is 0
+
+
+@dataclass(frozen=True)
+class PriorConfig:
+    """Sizes of the prior. layout: "levels" (residual BSQ amplitudes) or "signs" (one plain BSQ bit a channel)."""
+
+    channels: int = 96
+    layout: str = "levels"
+    bands: tuple[int, ...] = (8, 36, 96)  # where each band of channels ends
+    signed: int = 8  # leading channels whose signs are context
+    dim: int = 192
+    depth: int = 2
+    heads: int = 6
+    mlp: int = 384
+    embed: int = 32
+    mix: int = 256
+    hidden: int = 128
+
+    @property
+    def features(self) -> int:
+        """Inputs of the trunk, a multiple of 8."""
+        return -(-(2 * self.channels + self.signed + AUXILIARY) // 8) * 8
+
+    @property
+    def decisions(self) -> int:
+        """Logits a channel: zero, sign, ge2, ge4, ge8, three; or the sign alone."""
+        return 6 if self.layout == "levels" else 1
+
+    def band_range(self, band: int) -> tuple[int, int]:
+        """First channel of a band and the one behind its last."""
+        return (0 if band == 0 else self.bands[band - 1]), self.bands[band]
+
+
+def _multiple_of_8(n: int) -> int:
+    return -(-n // 8) * 8
+
+
+class Block(nn.Module):
+    """Window attention and ReLU MLP on a residual stream of int16 (fraction 8)."""
+
+    index: Tensor
+
+    def __init__(self, config: PriorConfig, shift: int):
+        super().__init__()
+        self.heads, self.shift, dim = config.heads, shift, config.dim
+        self.qkv = Linear(dim, 3 * dim)
+        self.out = Linear(dim, dim, gain=0.2)
+        self.up = Linear(dim, config.mlp, gain=1.4)
+        self.down = Linear(config.mlp, dim, gain=0.2)
+        self.bias = nn.Parameter(torch.zeros(config.heads, (2 * WINDOW - 1) ** 2))  # nats
+        self.register_buffer("index", relative_index(), persistent=False)
+
+    def forward(self, x: Tensor, ops: Ops) -> Tensor:
+        """x [B, 1, h, w, D] stream integers -> the same."""
+        x = _add(x, self.attend(_narrow(x, ops), ops), ops)
+        hidden = ops.rescale(ops.linear(_narrow(x, ops), self.up), SUM - ACTIVATION, 0, ACTIVATION_MAX)
+        return _add(x, ops.linear(hidden, self.down), ops)
+
+    def attend(self, x: Tensor, ops: Ops) -> Tensor:
+        b, t, h, w, d = x.shape
+        packed = ops.rescale(ops.linear(x, self.qkv), SUM - ACTIVATION, -ACTIVATION_MAX, ACTIVATION_MAX)
+        windows, grid = partition(packed, self.shift)
+        n = windows.shape[0]
+        q, k, v = windows.reshape(n, WINDOW * WINDOW, 3, self.heads, d // self.heads).permute(2, 0, 3, 1, 4)
+        bias = (self.bias * 2**SUM).round()[:, self.index]  # [heads, S, S]
+        if self.bias.requires_grad:
+            bias = (self.bias * 2**SUM)[:, self.index]
+        scores = (q @ k.transpose(-1, -2)).float() + bias  # fraction 8, times 2^-3 for 1/sqrt(d): fraction 11
+        mask = window_mask(b, t, h, w, self.shift, x.device)
+        scores = scores + (~mask).float() * MASKED
+        mixed = ops.softmax_mix(scores, v).transpose(1, 2).reshape(n, WINDOW * WINDOW, d)
+        return ops.linear(merge(mixed, (b, t, h, w), grid, self.shift), self.out)
+
+
+def _narrow(stream: Tensor, ops: Ops) -> Tensor:
+    """Stream -> activation integers."""
+    return ops.rescale(stream.clone(), STREAM - ACTIVATION, -ACTIVATION_MAX, ACTIVATION_MAX)
+
+
+def _add(stream: Tensor, total: Tensor, ops: Ops) -> Tensor:
+    return (stream + ops.rescale(total, SUM - STREAM, -STREAM_MAX, STREAM_MAX)).clamp(-STREAM_MAX, STREAM_MAX)
+
+
+class PriorNetwork(nn.Module):
+    """All learned parts of the prior."""
+
+    def __init__(self, config: PriorConfig):
+        super().__init__()
+        self.config = config
+        self.inlet = Linear(config.features, config.dim)
+        self.blocks = nn.ModuleList(Block(config, WINDOW // 2 if i % 2 else 0) for i in range(config.depth))
+        self.embed = Linear(_multiple_of_8(config.channels + config.signed), config.embed)
+        self.mix = Linear(_multiple_of_8(config.dim + len(NEIGHBOURS) * config.embed + len(PHASES)), config.mix, 1.4)
+        ranges = [config.band_range(band) for band in range(len(config.bands))]
+        self.hidden = nn.ModuleList(Linear(self.band_inputs(start), config.hidden, 1.4) for start, _ in ranges)
+        self.heads = nn.ModuleList(
+            Linear(config.hidden, _multiple_of_8((end - start) * config.decisions)) for start, end in ranges
+        )
+
+    def band_inputs(self, start: int) -> int:
+        """Inputs of a band's hidden layer: the mixed token and the bands before."""
+        return self.config.mix + (_multiple_of_8(start + self.config.signed) if start else 0)
+
+    def trunk(self, features: Tensor, ops: Ops) -> Tensor:
+        """Feature integers [B, h, w, F] -> activation integers [B, h, w, D]."""
+        x = ops.rescale(ops.linear(features, self.inlet), SUM - STREAM, -STREAM_MAX, STREAM_MAX).unsqueeze(1)
+        for block in self.blocks:
+            x = block(x, ops)
+        return _narrow(x, ops).squeeze(1)
+
+    def embedding(self, symbols: Tensor, ops: Ops) -> Tensor:
+        """What neighbours see of coded tokens [..., C + signed]: [..., E] activations 0..127."""
+        total = ops.linear(_pad8(symbols), self.embed)
+        return ops.rescale(total, SUM - ACTIVATION, 0, ACTIVATION_MAX)
+
+    def mixed(self, trunk: Tensor, neighbours: Tensor, phase: Tensor, ops: Ops) -> Tensor:
+        """trunk [..., D], neighbours [..., 8 E], phase one-hot times 64 [..., 4] -> [..., M] activations 0..127."""
+        total = ops.linear(_pad8(torch.cat([trunk, neighbours, phase], dim=-1)), self.mix)
+        return ops.rescale(total, SUM - ACTIVATION, 0, ACTIVATION_MAX)
+
+    def logits(self, mixed: Tensor, before: Tensor | None, band: int, ops: Ops) -> Tensor:
+        """mixed [..., M] and the symbols of earlier bands -> sums (fraction 11) [..., channels of the band, K]."""
+        start, end = self.config.band_range(band)
+        inputs = mixed if before is None else torch.cat([mixed, _pad8(before)], dim=-1)
+        hidden = ops.rescale(ops.linear(inputs, self.hidden[band]), SUM - ACTIVATION, 0, ACTIVATION_MAX)
+        total = ops.linear(hidden, self.heads[band])
+        size = (end - start) * self.config.decisions
+        return total[..., :size].unflatten(-1, (end - start, self.config.decisions))
+
+
+def _pad8(x: Tensor) -> Tensor:
+    missing = -x.shape[-1] % 8
+    return F.pad(x, (0, missing)) if missing else x

@@ -1,0 +1,113 @@
+"""One pass of a video through the codec: source -> groups -> container, and container -> groups -> video."""
+
+from __future__ import annotations
+
+from array import array
+from collections.abc import Iterable
+from typing import TYPE_CHECKING, BinaryIO
+
+from bsqcodec.container import Group, StreamHeader, StreamReader, StreamStats, StreamWriter
+from bsqcodec.frames import TrackPacket
+from bsqcodec.progress import ProgressMeter
+from bsqcodec.results import Tally
+
+if TYPE_CHECKING:
+    from bsqcodec.codec import EncodedGroup, GroupEncoder, Model
+    from bsqcodec.video import VideoReader, VideoWriter
+
+_PACKET_BATCH = 1 << 20  # bytes of audio and subtitles held back until the next group is written
+
+
+class EncodeRun:
+    """One pass of a video through the encoder into the container."""
+
+    def __init__(
+        self, file: BinaryIO, header: StreamHeader, video: VideoReader, encoder: GroupEncoder, meter: ProgressMeter
+    ) -> None:
+        self._video = video
+        self._encoder = encoder
+        self._meter = meter
+        self._writer: StreamWriter = StreamWriter(file, header, video.tracks)
+        self._packets: list[TrackPacket] = []
+        self._packet_bytes = 0
+        self.tally = Tally(video.info)
+        self.crcs: array[int] | None = None
+
+    @property
+    def size(self) -> int:
+        """Bytes of the file so far."""
+        return self._writer.offset
+
+    def run(self, *, keep_crcs: bool) -> None:
+        """Encode everything; with `keep_crcs` remember the CRC-32 of every reconstructed frame."""
+        self.crcs = array("I") if keep_crcs else None
+        for item in self._video:
+            if isinstance(item, TrackPacket):
+                self._hold(item)
+            else:
+                self._write_groups(self._encoder.push(item))
+                self._report()
+        self._write_groups(self._encoder.flush())
+        self._flush_packets()
+        self._writer.close(self._stream_stats())
+        self._report()
+
+    def _report(self) -> None:
+        self._meter.report(self._encoder.frames_done, max(self.size, self._encoder.bytes_done))
+
+    def _hold(self, packet: TrackPacket) -> None:
+        # Batches keep the overhead of a chunk per packet away; the bound keeps memory constant.
+        self._packets.append(packet)
+        self._packet_bytes += len(packet.data)
+        if self._packet_bytes >= _PACKET_BATCH:
+            self._flush_packets()
+
+    def _flush_packets(self) -> None:
+        if self._packets:
+            self._writer.write_packets(self._packets)
+        self._packets, self._packet_bytes = [], 0
+
+    def _write_groups(self, groups: Iterable[EncodedGroup]) -> None:
+        for encoded in groups:
+            self._flush_packets()  # a player wants them before the frames they play with
+            self._writer.write_group(encoded.group)
+            self.tally.add_group(encoded.group.pts, encoded.group.durations, encoded.plane_bits)
+            for frame in encoded.frames:
+                self.tally.add_frame(frame.sse_y, frame.sse_u, frame.sse_v)
+                if self.crcs is not None:
+                    self.crcs.append(frame.crc)
+
+    def _stream_stats(self) -> StreamStats:
+        bits = {name: round(value) for name, value in self.tally.bits.items()}
+        motion = bits.pop("motion", 0)
+        tokens = tuple((name.removeprefix("tokens/"), value) for name, value in bits.items())
+        return StreamStats(motion, tokens, self.tally.psnr if self.tally.frames else None)
+
+
+def decode_all(reader: StreamReader, video: VideoWriter, model: Model, meter: ProgressMeter) -> tuple[int, int]:
+    """Write every frame and packet; returns the numbers of frames and groups."""
+    from bsqcodec.codec import decode_group
+
+    frames = groups = 0
+    for item in reader:
+        if not isinstance(item, Group):
+            for packet in item:
+                video.write_packet(packet)
+            continue
+        for frame in decode_group(model, item, reader.header.info):
+            video.write(frame)
+            frames += 1
+            meter.report(frames)
+        groups += 1
+    return frames, groups
+
+
+def frames_in(reader: StreamReader, file: BinaryIO) -> int | None:
+    """Frames of the stream; None when it comes through a pipe.
+
+    Reads and checks all of the file first: that takes a moment, where decoding up to the damage
+    could take hours. Raises BitstreamError (TruncatedError) where the damage is.
+    """
+    if not file.seekable():
+        return None
+    return sum(len(item.pts) for item in reader if isinstance(item, Group))

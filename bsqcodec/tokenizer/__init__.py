@@ -1,0 +1,1 @@
+"""Tokens: a frame's residual against its prediction (or the frame itself) as binary spherical codes."""

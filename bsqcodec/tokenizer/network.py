@@ -1,0 +1,114 @@
+"""The transformer of tokenizer encoder and decoder: attention inside windows of 8x8 tokens, so cost is linear in pixels.
+
+Blocks have no normalisation layers and use ReLU: all that is left is products, sums and a softmax, which is what
+integer arithmetic can follow (design of the prior, `bsqcodec/prior`).
+Legend: B batch, T frames, h w tokens, D width, S = 64 T tokens in a window, n windows.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+WINDOW = 8  # tokens a window is wide and high
+QUALITY_HATS = 16  # piecewise-linear basis over the quality index
+
+
+def quality_basis(quality: Tensor) -> Tensor:
+    """Quality indices 0..255 [B] -> [B, 16] hat functions (1 at its own knot, 0 at the next, linear between)."""
+    knots = torch.arange(QUALITY_HATS, device=quality.device) * (255 / (QUALITY_HATS - 1))
+    return (1 - (quality[:, None] - knots).abs() * ((QUALITY_HATS - 1) / 255)).clamp_min(0)
+
+
+def partition(x: Tensor, shift: int) -> tuple[Tensor, tuple[int, int]]:
+    """[B, T, h, w, D] -> windows [B n, T 64, D] after padding `shift` before and up to a multiple of 8 behind.
+
+    Returns the windows and the padded (rows, columns) in windows.
+    """
+    b, t, h, w, d = x.shape
+    rows, columns = -(-(h + shift) // WINDOW), -(-(w + shift) // WINDOW)
+    if shift or rows * WINDOW != h or columns * WINDOW != w:
+        x = F.pad(x, (0, 0, shift, columns * WINDOW - w - shift, shift, rows * WINDOW - h - shift))
+    cut = x.reshape(b, t, rows, WINDOW, columns, WINDOW, d).permute(0, 2, 4, 1, 3, 5, 6)
+    return cut.reshape(b * rows * columns, t * WINDOW * WINDOW, d), (rows, columns)
+
+
+def merge(windows: Tensor, shape: tuple[int, int, int, int], grid: tuple[int, int], shift: int) -> Tensor:
+    """The inverse of `partition` for x of shape (B, T, h, w): windows [B n, T 64, D] -> [B, T, h, w, D]."""
+    b, t, h, w = shape
+    rows, columns = grid
+    x = windows.reshape(b, rows, columns, t, WINDOW, WINDOW, -1).permute(0, 3, 1, 4, 2, 5, 6)
+    return x.reshape(b, t, rows * WINDOW, columns * WINDOW, -1)[:, :, shift : shift + h, shift : shift + w]
+
+
+def window_mask(b: int, t: int, h: int, w: int, shift: int, device: torch.device) -> Tensor:
+    """Which tokens of a window may be looked at: bool [B n, 1, S or 1, S] (padding never, later frames never)."""
+    inside = torch.ones(1, t, h, w, 1, device=device)
+    windows, _ = partition(inside, shift)
+    allowed = windows.reshape(-1, 1, 1, t * WINDOW * WINDOW) > 0
+    if t > 1:  # block-causal: a token sees its own frame and the frames before it
+        frame = torch.arange(t, device=device).repeat_interleave(WINDOW * WINDOW)
+        allowed = allowed & (frame[:, None] >= frame[None, :])
+    return allowed.repeat(b, 1, 1, 1)
+
+
+def relative_index() -> Tensor:
+    """[64, 64] index of the offset between two tokens of a window into a table of 15 x 15."""
+    row = torch.arange(WINDOW).repeat_interleave(WINDOW)
+    column = torch.arange(WINDOW).repeat(WINDOW)
+    return (row[:, None] - row[None] + WINDOW - 1) * (2 * WINDOW - 1) + column[:, None] - column[None] + WINDOW - 1
+
+
+class Block(nn.Module):
+    """Window attention and a ReLU MLP, each added to its input; the output layers start at zero."""
+
+    index: Tensor
+
+    def __init__(self, dim: int, heads: int, mlp: int, shift: int):
+        super().__init__()
+        self.heads, self.shift = heads, shift
+        self.qkv = nn.Linear(dim, 3 * dim)
+        self.out = nn.Linear(dim, dim)
+        self.up = nn.Linear(dim, mlp)
+        self.down = nn.Linear(mlp, dim)
+        self.bias = nn.Parameter(torch.zeros(heads, (2 * WINDOW - 1) ** 2))
+        self.register_buffer("index", relative_index(), persistent=False)
+        for layer in (self.out, self.down):
+            nn.init.zeros_(layer.weight)
+            nn.init.zeros_(layer.bias)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """x [B, T, h, w, D] -> the same shape."""
+        x = x + self.attend(x)
+        return x + self.down(F.relu(self.up(x)))
+
+    def attend(self, x: Tensor) -> Tensor:
+        b, t, h, w, d = x.shape
+        windows, grid = partition(self.qkv(x), self.shift)
+        n, s, _ = windows.shape
+        q, k, v = windows.reshape(n, s, 3, self.heads, d // self.heads).permute(2, 0, 3, 1, 4)
+        # explicit products: the fused attention's backward takes half of a CPU training step
+        scores = (q * (d // self.heads) ** -0.5) @ k.transpose(-1, -2)  # [n, heads, S, S]
+        scores = scores + self.bias[:, self.index].repeat(1, t, t).to(scores.dtype)
+        scores = scores.masked_fill(~window_mask(b, t, h, w, self.shift, x.device), -1e4)
+        mixed = (scores.softmax(-1).to(v.dtype) @ v).transpose(1, 2).reshape(n, s, d)
+        return self.out(merge(mixed, (b, t, h, w), grid, self.shift))
+
+
+class WindowTransformer(nn.Module):
+    """features [B, T, h, w, in] and a condition [B, c] -> [B, T, h, w, out]; every second block's windows are shifted."""
+
+    def __init__(self, inputs: int, outputs: int, condition: int, *, dim: int, depth: int, heads: int, mlp: int):
+        super().__init__()
+        self.embed = nn.Linear(inputs, dim)
+        self.condition = nn.Linear(condition, dim)
+        self.blocks = nn.ModuleList(Block(dim, heads, mlp, WINDOW // 2 if i % 2 else 0) for i in range(depth))
+        self.head = nn.Linear(dim, outputs)
+
+    def forward(self, features: Tensor, condition: Tensor) -> Tensor:
+        x = self.embed(features) + self.condition(condition)[:, None, None, None]
+        for block in self.blocks:
+            x = block(x)
+        head: Tensor = self.head(F.relu(x))
+        return head

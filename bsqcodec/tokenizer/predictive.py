@@ -1,0 +1,125 @@
+"""The predictive tokenizer: every token codes a residual against a prediction, in levels of residual BSQ.
+
+Analysis and synthesis start as the orthonormal DCT; the encoder transformer corrects the latents before they are
+thresholded, the decoder transformer corrects the pixels after synthesis (learned reconstruction and in-loop filter).
+Legend: B batch, h w tokens, C = 96 channels; samples are 0..255 in float.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from bsqcodec.tokenizer.levels import quantise
+from bsqcodec.tokenizer.network import QUALITY_HATS, WindowTransformer, quality_basis
+from bsqcodec.tokenizer.quality import STEP_Q8
+from bsqcodec.tokenizer.transform import LUMA, SAMPLES, dct_matrix, pack, patches, unpack
+
+KINDS = 5  # pyramid level 0 (full size) .. 3 (an eighth), 4 = predicted from the frame before
+INTER = 4
+MARGIN = 2  # luma samples of the neighbours a token's features reach into
+FEATURES = (8 + 2 * MARGIN) ** 2 + 2 * (4 + MARGIN) ** 2  # 216
+CLIP = 8.0  # features in units of the step saturate here
+LIKELY_LEVELS = 3  # reconstruction offsets are learned for |n| = 1, 2 and >= 3
+
+
+@dataclass(frozen=True)
+class PredictiveConfig:
+    """Sizes of the predictive tokenizer; thresholds (dead zones) by kind of frame are the encoder's alone."""
+
+    dim: int = 192
+    depth: int = 3
+    heads: int = 6
+    mlp: int = 384
+    chroma_step: float = 0.8  # chroma's step relative to luma's
+    threshold_intra: float = 0.60
+    threshold_inter: float = 0.66
+
+
+class PredictiveTokenizer(nn.Module):
+    """Frames to levels and back, given predictions."""
+
+    steps: Tensor
+    scale: Tensor
+
+    def __init__(self, config: PredictiveConfig):
+        super().__init__()
+        self.config = config
+        size = {"dim": config.dim, "depth": config.depth, "heads": config.heads, "mlp": config.mlp}
+        condition = QUALITY_HATS + KINDS
+        self.analysis = nn.Linear(SAMPLES, SAMPLES, bias=False)
+        self.synthesis = nn.Linear(SAMPLES, SAMPLES, bias=False)
+        self.offset = nn.Parameter(torch.full((SAMPLES, LIKELY_LEVELS), -0.05))  # added to |n|, units of a step
+        self.encoder = WindowTransformer(2 * FEATURES + SAMPLES, SAMPLES, condition, **size)
+        self.decoder = WindowTransformer(FEATURES + SAMPLES + 3, SAMPLES, condition, **size)
+        matrix = dct_matrix()
+        self.register_buffer("steps", torch.tensor(STEP_Q8) / 256, persistent=False)
+        is_luma = matrix[:, :LUMA].abs().sum(1) > 0
+        scale = torch.where(is_luma, torch.tensor(1.0), torch.tensor(config.chroma_step))
+        self.register_buffer("scale", scale, persistent=False)  # [C] step of a channel in units of the frame's
+        with torch.no_grad():
+            self.analysis.weight.copy_(matrix)
+            self.synthesis.weight.copy_(matrix.T)
+        for network in (self.encoder, self.decoder):
+            nn.init.zeros_(network.head.weight)
+            nn.init.zeros_(network.head.bias)
+
+    def latents(self, target: Tensor, prediction: Tensor, quality: Tensor, kind: Tensor) -> Tensor:
+        """What is thresholded, in steps: samples [B, h, w, 96] twice, quality and kind int64 [B] -> [B, h, w, C]."""
+        step = self.steps[quality][:, None, None, None]
+        residual = target - prediction
+        latent: Tensor = self.analysis(residual) / (step * self.scale)
+        features = [
+            (_patches(residual) / step).clamp(-CLIP, CLIP),
+            _centred(prediction, step),
+            latent.clamp(-CLIP, CLIP),
+        ]
+        return latent + self._run(self.encoder, features, quality, kind)
+
+    def levels(self, latent: Tensor, kind: Tensor) -> Tensor:
+        """Quantised latents: int16 levels [B, h, w, C]."""
+        inter = (kind == INTER)[:, None, None, None]
+        return quantise(latent, torch.where(inter, self.config.threshold_inter, self.config.threshold_intra))
+
+    def dequantise(self, levels: Tensor) -> Tensor:
+        """Levels -> latents at their learned points of reconstruction, in steps."""
+        n = levels.to(self.offset.dtype)
+        which = levels.abs().to(torch.int64).clamp(max=LIKELY_LEVELS)
+        table = torch.cat([torch.zeros_like(self.offset[:, :1]), self.offset], dim=1)  # [C, 4]
+        flat = which + torch.arange(SAMPLES, device=levels.device) * (LIKELY_LEVELS + 1)
+        return n + n.sign() * table.flatten()[flat]
+
+    def reconstruct(self, latent: Tensor, prediction: Tensor, quality: Tensor, kind: Tensor) -> Tensor:
+        """Dequantised latents [B, h, w, C] and prediction [B, h, w, 96] -> samples 0..255 (not rounded)."""
+        step = self.steps[quality][:, None, None, None]
+        base = prediction + self.synthesis(latent * (step * self.scale))
+        features = [_centred(base, step), latent.clamp(-CLIP, CLIP), _means(base)]
+        return base + step * self._run(self.decoder, features, quality, kind)
+
+    def _run(self, network: WindowTransformer, features: list[Tensor], quality: Tensor, kind: Tensor) -> Tensor:
+        condition = torch.cat([quality_basis(quality), nn.functional.one_hot(kind, KINDS).float()], dim=1)
+        out: Tensor = network(torch.cat(features, dim=-1).unsqueeze(1), condition)
+        return out.squeeze(1).float()
+
+
+def _patches(samples: Tensor) -> Tensor:
+    return patches(unpack(samples), MARGIN)
+
+
+def _means(samples: Tensor) -> Tensor:
+    """Mean of each plane's part of a token, scaled to about -1..1: [B, h, w, 3]."""
+    parts = samples.split([LUMA, 16, 16], dim=-1)
+    return torch.stack([part.mean(-1) for part in parts], dim=-1) / 128 - 1
+
+
+def _centred(samples: Tensor, step: Tensor) -> Tensor:
+    """Patches of samples relative to their token's mean, in steps: what is left of flat areas is their artefacts."""
+    means = (_means(samples) + 1) * 128
+    sizes = [(8 + 2 * MARGIN) ** 2, (4 + MARGIN) ** 2, (4 + MARGIN) ** 2]
+    spread = torch.cat([means[..., i : i + 1].expand(*means.shape[:-1], n) for i, n in enumerate(sizes)], dim=-1)
+    return ((_patches(samples) - spread) / step).clamp(-CLIP, CLIP)
+
+
+__all__ = ["INTER", "KINDS", "PredictiveConfig", "PredictiveTokenizer", "pack", "unpack"]

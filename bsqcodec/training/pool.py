@@ -1,0 +1,98 @@
+"""A pool of recorded samples in memory, and batches of crops drawn from it.
+
+Legend: B batch, h w tokens of a crop, C = 96.
+"""
+
+from __future__ import annotations
+
+import random
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+CROP = 16  # tokens a training crop is wide and high
+SMALL_SHARE = 0.06  # of batches made of pyramid levels smaller than a crop
+
+
+@dataclass
+class Batch:
+    """target, prediction float [B, h, w, 96]; levels, reference int16 [B, h, w, C]; energy, extra float;
+    quality, kind int64 [B]; inside bool [B, h, w]: token exists (small pictures are padded)."""
+
+    target: Tensor
+    prediction: Tensor
+    levels: Tensor
+    reference: Tensor
+    energy: Tensor
+    extra: Tensor
+    quality: Tensor
+    kind: Tensor
+    inside: Tensor
+
+
+class Pool:
+    """Samples of all shards of some folders; `refresh` picks up shards written since."""
+
+    def __init__(self, folders: list[Path], seed: int):
+        self.folders, self.rng = folders, random.Random(seed)
+        self.seen: set[Path] = set()
+        self.large: list[dict[str, Any]] = []
+        self.small: list[dict[str, Any]] = []
+        self.refresh()
+
+    def refresh(self) -> int:
+        """Load new shards; returns how many."""
+        new = [p for folder in self.folders for p in sorted(folder.glob("*.pt")) if p not in self.seen]
+        for path in new:
+            for sample in torch.load(path, weights_only=True)["samples"]:
+                h, w, _ = sample["levels"].shape
+                (self.large if min(h, w) >= CROP else self.small).append(sample)
+            self.seen.add(path)
+        return len(new)
+
+    def batch(self, size: int) -> Batch:
+        """Random crops with flips left out (the clips were flipped when they were coded)."""
+        source = self.small if self.small and self.rng.random() < SMALL_SHARE else self.large
+        return collate([self._crop(self.rng.choice(source)) for _ in range(size)])
+
+    def _crop(self, sample: dict[str, Any]) -> dict[str, Any]:
+        h, w, _ = sample["levels"].shape
+        top = 2 * self.rng.randrange(max(h - CROP, 0) // 2 + 1)
+        left = 2 * self.rng.randrange(max(w - CROP, 0) // 2 + 1)
+        return {
+            key: value[top : top + CROP, left : left + CROP] if isinstance(value, Tensor) else value
+            for key, value in sample.items()
+        }
+
+
+def collate(samples: list[dict[str, Any]]) -> Batch:
+    """Stack crops; smaller ones are padded (pixels replicated, levels zero) and marked in `inside`."""
+
+    def stack(key: str, replicate: bool) -> Tensor:
+        return torch.stack([_fit(s[key], replicate) for s in samples])
+
+    inside = torch.stack([_fit(torch.ones(*s["levels"].shape[:2], 1), False)[..., 0] > 0 for s in samples])
+    return Batch(
+        stack("target", True).float(),
+        stack("prediction", True).float(),
+        stack("levels", False),
+        stack("reference", False),
+        stack("energy", False).float(),
+        stack("extra", False).float(),
+        torch.tensor([s["quality"] for s in samples]),
+        torch.tensor([s["kind"] for s in samples]),
+        inside,
+    )
+
+
+def _fit(x: Tensor, replicate: bool) -> Tensor:
+    h, w, _ = x.shape
+    if (h, w) == (CROP, CROP):
+        return x
+    if replicate:
+        return x[torch.arange(CROP).clamp(max=h - 1)][:, torch.arange(CROP).clamp(max=w - 1)]
+    return F.pad(x, (0, 0, 0, CROP - w, 0, CROP - h))

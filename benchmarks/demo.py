@@ -27,7 +27,7 @@ ROOT = Path(__file__).resolve().parent.parent
 CLIP = Path("benchmarks/data/bee_640x360.mp4")  # in ROOT
 CROP = (330, 130, 160, 90)  # x, y, width, height in px of the part that is shown enlarged
 SHOWN = 24  # frame in the picture
-TABLE_WIDTH = 118  # columns; a narrower terminal wraps lines rather than losing digits
+TABLE_WIDTH = 122  # columns; a narrower terminal wraps lines rather than losing digits
 
 
 @dataclass(frozen=True)

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from torch import Tensor
+
 from bsqcodec.tokenizer.quality import step, x264_quality
 
 INTER_OFFSET = 9  # indices (28 an octave): frames that nothing long-lived is predicted from get a coarser step
+CUT_FLOOR, CUT_RATIO, CUT_ACTIVITY = 6.0, 2.5, 0.9  # grey levels; ratios
 
 
 def intra_quality(crf: float, curve: list[tuple[float, float]] | None = None) -> int:
@@ -27,3 +30,16 @@ def motion_lambda(quality: int) -> float:
     """Price of a bit of motion in units of absolute difference: half a step (sqrt of 0.25 step^2, close to the
     Lagrangian 0.1 step^2 of the squared error times the usual factor for SATD)."""
     return 0.4 * step(quality)
+
+
+def is_cut(luma: Tensor, cost: float, before: float | None) -> bool:
+    """Whether a frame is a cut: predicted much worse than the one before, and hardly better than from nothing.
+
+    luma: uint8 [H, W] of the frame; cost, before: mean absolute difference of its and of the last frame's prediction.
+    """
+    if before is None or cost < CUT_FLOOR or cost < CUT_RATIO * before:
+        return False
+    rows, columns = luma.shape
+    tokens = luma.float().reshape(rows // 8, 8, columns // 8, 8)
+    activity = float((tokens - tokens.mean((1, 3), keepdim=True)).abs().mean())
+    return cost > CUT_ACTIVITY * activity

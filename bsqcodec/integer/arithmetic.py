@@ -48,6 +48,7 @@ class Linear(nn.Module):
 class Ops(Protocol):
     """What a network needs; `rescale` returns float32 integers."""
 
+    def whole(self, x: Tensor) -> Tensor: ...
     def linear(self, x: Tensor, layer: nn.Module) -> Tensor: ...
     def rescale(self, total: Tensor, shift: int, low: int, high: int) -> Tensor: ...
     def softmax_mix(self, scores: Tensor, values: Tensor) -> Tensor: ...
@@ -59,6 +60,9 @@ def _straight(value: Tensor, rounded: Tensor) -> Tensor:
 
 class Training:
     """Integer values in float with straight-through gradients; products may run in bfloat16 under autocast."""
+
+    def whole(self, x: Tensor) -> Tensor:
+        return _straight(x, x.round())
 
     def linear(self, x: Tensor, layer: nn.Module) -> Tensor:
         assert isinstance(layer, Linear)
@@ -86,8 +90,11 @@ class Float32:
 
     name = "float32"
 
-    def __init__(self, device: torch.device | None = None):
-        self.exp = exp_table().to(device or "cpu")
+    def __init__(self, exp: Tensor):
+        self.exp = exp  # float32 [128] of integers, `exp_table`
+
+    def whole(self, x: Tensor) -> Tensor:
+        return x.round()
 
     def linear(self, x: Tensor, layer: nn.Module) -> Tensor:
         return F.linear(x, layer.weight, layer.bias)  # type: ignore[arg-type]

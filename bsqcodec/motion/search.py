@@ -67,7 +67,7 @@ def estimate(
 def vector_bits(difference: Tensor) -> Tensor:
     """Estimated bits of a vector that differs by `difference` [..., 2] from its prediction -> float [...]."""
     size = (difference.abs().float() + 1).log2().sum(-1)
-    return torch.where(size > 0, 5.0 + 1.3 * size, 0.5)
+    return torch.where(size > 0, 4.0 + 1.3 * size, 1.0)
 
 
 def predict_vectors(grid: Tensor) -> Tensor:

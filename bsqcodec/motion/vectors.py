@@ -3,26 +3,24 @@
 The base vectors (top-left 8x8 of each 16x16 block) go first, from a coarse lattice to the places in between, so that
 most blocks are predicted from neighbours on all four sides and each pass is a few array calls. Then the split flags,
 then the other vectors of split blocks. One traversal, `_code_field`, serves encoder, decoder and statistics: they
-differ in the `_Coder` that answers it.
+differ in the `Coder` that answers it.
 
 h8, w8: 8x8 blocks; h16, w16: 16x16 blocks. n: blocks of one pass. Vectors in quarter luma pixels.
 """
 
 from __future__ import annotations
 
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import torch
 
-from bsqcodec.entropy import BitDecoder, BitEncoder, cost_bits
+from bsqcodec.entropy import BitDecoder, BitEncoder
 from bsqcodec.errors import BitstreamError
+from bsqcodec.motion.coders import Array, Coder, Counting, Decoding, Encoding, Mask
 from bsqcodec.motion.compensate import VECTOR_LIMIT, MotionField
-from bsqcodec.motion.tables import Counts, MotionState, MotionTables, add_decisions, empty_counts
-
-Array = npt.NDArray[np.int64]
-Mask = npt.NDArray[np.bool_]
+from bsqcodec.motion.tables import Counts, MotionState, MotionTables, empty_counts
 
 COARSEST = 16  # spacing of the first lattice, in 16x16 blocks
 DIAGONAL = ((-1, -1), (-1, 1), (1, -1), (1, 1))  # (row, column) in units of the pass's spacing
@@ -34,53 +32,6 @@ TOP_EXPONENT = 9  # |residual| <= 1023
 
 # Kind (0..4, a context), spacing, sides (neighbours to predict from), rows and columns of the blocks.
 _Pass = tuple[int, int, tuple[tuple[int, int], ...], Array, Array]
-
-
-class _Coder(Protocol):
-    """Settles decisions: told the truth (encoder) or not (decoder), it returns the bits, uint8 [n]."""
-
-    def decide(self, table: str, context: Array, truth: Mask | None) -> npt.NDArray[np.uint8]: ...
-
-
-class _Encoding:
-    def __init__(self, target: BitEncoder, state: MotionState) -> None:
-        self._target, self._state, self.seen = target, state, empty_counts()
-
-    def decide(self, table: str, context: Array, truth: Mask | None) -> npt.NDArray[np.uint8]:
-        bits = _known(truth)
-        self._target.encode(bits, self._state.probabilities[table][context])
-        add_decisions(self.seen, table, context, bits)
-        return bits
-
-
-class _Decoding:
-    def __init__(self, source: BitDecoder, state: MotionState) -> None:
-        self._source, self._state, self.seen = source, state, empty_counts()
-
-    def decide(self, table: str, context: Array, truth: Mask | None) -> npt.NDArray[np.uint8]:
-        bits = self._source.decode(self._state.probabilities[table][context])
-        add_decisions(self.seen, table, context, bits)
-        return bits
-
-
-class _Counting:
-    """Neither codes: it counts decisions, and prices them where there are probabilities."""
-
-    def __init__(self, counts: Counts, state: MotionState | None = None) -> None:
-        self.seen, self._state, self.bits = counts, state, 0.0
-
-    def decide(self, table: str, context: Array, truth: Mask | None) -> npt.NDArray[np.uint8]:
-        bits = _known(truth)
-        add_decisions(self.seen, table, context, bits)
-        if self._state is not None:
-            self.bits += cost_bits(bits, self._state.probabilities[table][context])
-        return bits
-
-
-def _known(truth: Mask | None) -> npt.NDArray[np.uint8]:
-    if truth is None:
-        raise ValueError("an encoder needs the field it is to code")
-    return truth.astype(np.uint8)
 
 
 def encode_field(
@@ -96,7 +47,7 @@ def encode_field(
     updated here (None: `tables` as they are, nothing adapts). ValueError for a field that breaks `MotionField`'s
     rules.
     """
-    coder = _Encoding(encoder, state or MotionState(tables))
+    coder = Encoding(encoder, state or MotionState(tables))
     _code_field(coder, field.shape, _checked(field), _plain(previous, field.shape))
     if state is not None:
         state.update(coder.seen)
@@ -110,7 +61,7 @@ def decode_field(
     state: MotionState | None,
 ) -> MotionField:
     """Read the field that `encode_field` wrote; shape is (h8, w8). BitstreamError for a vector out of range."""
-    coder = _Decoding(decoder, state or MotionState(tables))
+    coder = Decoding(decoder, state or MotionState(tables))
     vectors, split = _code_field(coder, shape, None, _plain(previous, shape))
     if state is not None:
         state.update(coder.seen)
@@ -121,14 +72,14 @@ def field_bits(
     field: MotionField, previous: MotionField | None, tables: MotionTables, state: MotionState | None = None
 ) -> float:
     """What `encode_field` would spend, in bits; changes nothing."""
-    coder = _Counting(empty_counts(), state or MotionState(tables))
+    coder = Counting(empty_counts(), state or MotionState(tables))
     _code_field(coder, field.shape, _checked(field), _plain(previous, field.shape))
     return coder.bits
 
 
 def count_statistics(field: MotionField, previous: MotionField | None, counts: Counts) -> None:
     """Add the decisions that code `field` to `counts` (from `empty_counts`), for `tables_from_counts`."""
-    _code_field(_Counting(counts), field.shape, _checked(field), _plain(previous, field.shape))
+    _code_field(Counting(counts), field.shape, _checked(field), _plain(previous, field.shape))
 
 
 def _plain(field: MotionField | None, shape: tuple[int, int]) -> tuple[Array, Mask] | None:
@@ -162,7 +113,7 @@ def _to_blocks(grid: npt.NDArray[Any], shape: tuple[int, int]) -> npt.NDArray[An
 
 
 def _code_field(
-    coder: _Coder, shape: tuple[int, int], truth: tuple[Array, Mask] | None, previous: tuple[Array, Mask] | None
+    coder: Coder, shape: tuple[int, int], truth: tuple[Array, Mask] | None, previous: tuple[Array, Mask] | None
 ) -> tuple[Array, Mask]:
     """Walk a field in stream order: vectors int64 [h8, w8, 2] and split bool [h16, w16]."""
     base = _code_bases(coder, shape, truth, previous)
@@ -173,7 +124,7 @@ def _code_field(
 
 
 def _code_bases(
-    coder: _Coder, shape: tuple[int, int], truth: tuple[Array, Mask] | None, previous: tuple[Array, Mask] | None
+    coder: Coder, shape: tuple[int, int], truth: tuple[Array, Mask] | None, previous: tuple[Array, Mask] | None
 ) -> Array:
     """Base vectors, lattice by lattice: int64 [h16, w16, 2]."""
     h16, w16 = (shape[0] + 1) // 2, (shape[1] + 1) // 2
@@ -257,7 +208,7 @@ def _total_distance(points: Array, candidates: Array, usable: Mask) -> Array:
 
 
 def _code_vectors(
-    coder: _Coder,
+    coder: Coder,
     names: tuple[str, str],
     contexts: tuple[Array, Array],
     kind: Array,
@@ -288,7 +239,7 @@ def _equal(truth: Array | None, values: Array) -> Mask | None:
     return None if truth is None else (truth == values).all(-1)
 
 
-def _code_residuals(coder: _Coder, kind: Array, lean: Array, truth: Array | None) -> Array:
+def _code_residuals(coder: Coder, kind: Array, lean: Array, truth: Array | None) -> Array:
     """Non-zero residuals [n, 2]: which components are zero, then sign and magnitude of those that are not.
 
     kind: classes [n, 2]; lean: 0, 1 or 2 [n, 2], whether the alternative lies below, at or above the prediction.
@@ -309,7 +260,7 @@ def _code_residuals(coder: _Coder, kind: Array, lean: Array, truth: Array | None
     return residual
 
 
-def _code_magnitudes(coder: _Coder, kind: Array, truth: Array | None) -> Array:
+def _code_magnitudes(coder: Coder, kind: Array, truth: Array | None) -> Array:
     """Magnitudes 1..1023 [n]: exponent floor(log2 m) in unary, then the bits below the leading one, highest first."""
     exponent = np.zeros(len(kind), np.int64)
     active = np.arange(len(kind))
@@ -327,7 +278,7 @@ def _code_magnitudes(coder: _Coder, kind: Array, truth: Array | None) -> Array:
 
 
 def _code_splits(
-    coder: _Coder,
+    coder: Coder,
     shape: tuple[int, int],
     base: Array,
     truth: tuple[Array, Mask] | None,
@@ -355,7 +306,7 @@ def _sides(grid: npt.NDArray[Any], outside: int) -> npt.NDArray[Any]:
     return np.stack((padded[1:-1, :-2], padded[:-2, 1:-1], padded[1:-1, 2:], padded[2:, 1:-1]))
 
 
-def _code_sub_blocks(coder: _Coder, base: Array, split: Mask, vectors: Array, truth: tuple[Array, Mask] | None) -> None:
+def _code_sub_blocks(coder: Coder, base: Array, split: Mask, vectors: Array, truth: tuple[Array, Mask] | None) -> None:
     """Sub-blocks 1 (right), 2 (below) and 3 (diagonal) of the split blocks, written into vectors [h8, w8, 2]."""
     h8, w8 = vectors.shape[:2]
     left = np.zeros(split.shape, np.int64)  # how many earlier sub-blocks of a block left its base vector

@@ -18,7 +18,7 @@ from bsqcodec.entropy import BitDecoder, BitEncoder, cost_bits
 from bsqcodec.integer.arithmetic import Ops
 from bsqcodec.prior.context import ONE, symbols
 from bsqcodec.prior.network import NEIGHBOURS, PHASES, PriorNetwork
-from bsqcodec.prior.tables import FIRST_TAIL, probabilities
+from bsqcodec.prior.tables import FIRST_TAIL, Tables
 from bsqcodec.tokenizer.levels import EXPONENTS
 
 Bits = np.ndarray  # uint8, 0 or 1
@@ -58,8 +58,8 @@ class Reader:
 class TokenCoder:
     """Codes the levels of one frame after another with a prior's network and tables."""
 
-    def __init__(self, network: PriorNetwork, ops: Ops, tails: dict[str, np.ndarray]):
-        self.network, self.ops, self.tails = network, ops, tails
+    def __init__(self, network: PriorNetwork, ops: Ops, tables: Tables):
+        self.network, self.ops, self.tables = network, ops, tables
         self.config = network.config
 
     def code(self, coder: Coder, features: Tensor, levels: Tensor | None) -> Tensor:
@@ -111,21 +111,21 @@ class TokenCoder:
 
     def _code_signs(self, coder: Coder, sums: Tensor, levels: np.ndarray | None) -> np.ndarray:
         """Layout "signs": one bit a channel, level = +-1."""
-        p = probabilities(sums[..., 0])
+        p = self.tables.probabilities(sums[..., 0])
         bits = None if levels is None else (levels > 0).astype(np.uint8).ravel()
         coded = coder.code("sign", bits, p.ravel())
         return (coded.astype(np.int16) * 2 - 1).reshape(p.shape)
 
     def _code_levels(self, coder: Coder, sums: Tensor, levels: np.ndarray | None) -> np.ndarray:
         """Layout "levels": sums [N, n, 6] -> int16 [N, n]."""
-        zero_p = probabilities(sums[..., 0]).ravel()
+        zero_p = self.tables.probabilities(sums[..., 0]).ravel()
         given = None if levels is None else levels.ravel()
         zero = coder.code("zero", None if given is None else (given == 0).astype(np.uint8), zero_p)
         where = np.flatnonzero(zero == 0)
         out = np.zeros(zero_p.size, dtype=np.int16)
         if where.size:
             some = sums.reshape(-1, sums.shape[-1])[torch.from_numpy(where).to(sums.device), 1:]
-            out[where] = self._code_nonzero(coder, probabilities(some), None if given is None else given[where])
+            out[where] = self._code_nonzero(coder, self.tables.probabilities(some), None if given is None else given[where])
         return out.reshape(sums.shape[:2])
 
     def _code_nonzero(self, coder: Coder, p: np.ndarray, levels: np.ndarray | None) -> np.ndarray:
@@ -146,7 +146,7 @@ class TokenCoder:
             if k < FIRST_TAIL:
                 chance = p[alive, k]
             else:
-                chance = np.full(alive.size, self.tails["exponent"][k - FIRST_TAIL], dtype=np.uint16)
+                chance = np.full(alive.size, self.tables.exponent[k - FIRST_TAIL], dtype=np.uint16)
             name = f"ge{1 << k}" if k < FIRST_TAIL else "ge16+"
             bits = coder.code(name, None if size is None else (size[alive] >= 1 << k).astype(np.uint8), chance)
             alive = alive[bits > 0]
@@ -160,7 +160,7 @@ class TokenCoder:
             where = np.flatnonzero(exponent > digit)
             if not where.size:
                 continue
-            chance = self.tails["mantissa"][exponent[where], digit]
+            chance = self.tables.mantissa[exponent[where], digit]
             if digit == 0:
                 chance = np.where(exponent[where] == 1, p[where, 4], chance)
             bits = None if size is None else ((size[where] >> digit) & 1).astype(np.uint8)

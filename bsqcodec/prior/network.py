@@ -10,11 +10,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from bsqcodec.integer.arithmetic import ACTIVATION, ACTIVATION_MAX, STREAM, STREAM_MAX, SUM, Linear, Ops
+from bsqcodec.integer.arithmetic import ACTIVATION, ACTIVATION_MAX, STREAM, STREAM_MAX, SUM, WEIGHT, Linear, Ops
 from bsqcodec.tokenizer.network import WINDOW, merge, partition, relative_index, window_mask
 
 PHASES = ((0, 0), (1, 1), (0, 1), (1, 0))  # (row, column) parity, in coding order
@@ -86,10 +87,8 @@ class Block(nn.Module):
         windows, grid = partition(packed, self.shift)
         n = windows.shape[0]
         q, k, v = windows.reshape(n, WINDOW * WINDOW, 3, self.heads, d // self.heads).permute(2, 0, 3, 1, 4)
-        bias = (self.bias * 2**SUM).round()[:, self.index]  # [heads, S, S]
-        if self.bias.requires_grad:
-            bias = (self.bias * 2**SUM)[:, self.index]
-        scores = (q @ k.transpose(-1, -2)).float() + bias  # fraction 8, times 2^-3 for 1/sqrt(d): fraction 11
+        # q . k has fraction 8; read as fraction 11 it is also divided by 8, near enough to sqrt(D / heads)
+        scores = (q @ k.transpose(-1, -2)).float() + ops.whole(self.bias * 2**SUM)[:, self.index]
         mask = window_mask(b, t, h, w, self.shift, x.device)
         scores = scores + (~mask).float() * MASKED
         mixed = ops.softmax_mix(scores, v).transpose(1, 2).reshape(n, WINDOW * WINDOW, d)
@@ -150,6 +149,33 @@ class PriorNetwork(nn.Module):
         total = ops.linear(hidden, self.heads[band])
         size = (end - start) * self.config.decisions
         return total[..., :size].unflatten(-1, (end - start, self.config.decisions))
+
+
+    def integers(self) -> dict[str, np.ndarray]:
+        """Every parameter on its integer grid: weights int8, biases int32, for a weights file."""
+        found: dict[str, np.ndarray] = {}
+        for name, module in self.named_modules():
+            if isinstance(module, Linear):
+                weight, bias = module.integers()
+                found[f"{name}.weight"], found[f"{name}.bias"] = weight.numpy(), bias.numpy()
+            elif isinstance(module, Block):
+                found[f"{name}.attention"] = torch.round(module.bias.detach() * 2**SUM).to(torch.int32).numpy()
+        return found
+
+    def load_integers(self, arrays: dict[str, np.ndarray]) -> None:
+        """The inverse of `integers`. Raises KeyError or ValueError where names or shapes differ."""
+        expected = self.integers()
+        for key, old in expected.items():
+            if arrays[key].shape != old.shape or arrays[key].dtype != old.dtype:
+                raise ValueError(f"prior.{key} is {arrays[key].dtype} {arrays[key].shape}, not {old.dtype} {old.shape}")
+        with torch.no_grad():
+            for name, module in self.named_modules():
+                if isinstance(module, Linear):
+                    module.weight.copy_(torch.from_numpy(arrays[f"{name}.weight"].astype(np.float32)) / 2**WEIGHT)
+                    module.bias.copy_(torch.from_numpy(arrays[f"{name}.bias"].astype(np.float32)) / 2**SUM)
+                elif isinstance(module, Block):
+                    bias = torch.from_numpy(arrays[f"{name}.attention"].astype(np.float32))
+                    module.bias.copy_(bias / 2**SUM)
 
 
 def _pad8(x: Tensor) -> Tensor:

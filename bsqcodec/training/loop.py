@@ -98,6 +98,8 @@ def _log(out: Path, step: int, figures: dict[str, float]) -> None:
 def tokenizer_parts(learning_rate: float) -> tuple[nn.ModuleDict, list[dict[str, object]], Loss]:
     """Modules, parameter groups and loss of the tokenizer's training."""
     tokenizer, laplace = PredictiveTokenizer(PredictiveConfig()), Laplace()
+    tokenizer.encoder.compile(dynamic=False)
+    tokenizer.decoder.compile(dynamic=False)
     gentle = [tokenizer.analysis.weight, tokenizer.synthesis.weight]  # warm-started: a large rate destroys them
     networks = [*tokenizer.encoder.parameters(), *tokenizer.decoder.parameters()]
     groups: list[dict[str, object]] = [
@@ -116,9 +118,10 @@ def tokenizer_parts(learning_rate: float) -> tuple[nn.ModuleDict, list[dict[str,
 def prior_parts(learning_rate: float) -> tuple[nn.ModuleDict, list[dict[str, object]], Loss]:
     """Modules, parameter groups and loss of the prior's training."""
     network = PriorNetwork(PriorConfig())
+    compiled = torch.compile(prior_bits, dynamic=False)
 
     def loss(batch: Batch) -> tuple[Tensor, dict[str, float]]:
-        value, parts = prior_bits(batch, network)
+        value, parts = compiled(batch, network)
         names = ("zero", "sign", "ge2", "ge4", "ge8", "three")
         return value, {"bits": float(value.detach())} | dict(zip(names, parts.tolist(), strict=False))
 

@@ -20,7 +20,7 @@ SMALL_SHARE = 0.06  # of batches made of pyramid levels smaller than a crop
 
 @dataclass
 class Batch:
-    """target, prediction float [B, h, w, 96]; levels, reference int16 [B, h, w, C]; energy, extra float;
+    """target, prediction float [B, h, w, 96]; levels, reference int32 [B, h, w, C]; energy, extra float;
     quality, kind int64 [B]; inside bool [B, h, w]: token exists (small pictures are padded)."""
 
     target: Tensor
@@ -79,8 +79,8 @@ def collate(samples: list[dict[str, Any]]) -> Batch:
     return Batch(
         stack("target", True).float(),
         stack("prediction", True).float(),
-        stack("levels", False),
-        stack("reference", False),
+        stack("levels", False).int(),  # int16 has no compiled clamp
+        stack("reference", False).int(),
         stack("energy", False).float(),
         stack("extra", False).float(),
         torch.tensor([s["quality"] for s in samples]),

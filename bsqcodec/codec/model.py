@@ -1,0 +1,215 @@
+"""A model: tokenizer, prior, motion tables and their configuration, as one safetensors file.
+
+The file's metadata holds the configuration as JSON under "bsqcodec"; its SHA-256 is the model's identity in streams.
+Tensors: tokenizer.* (float16), prior.* (int8 weights, int32 biases), prior.table.* (uint16 and int32 tables), motion.*.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from dataclasses import asdict, dataclass, field, fields
+from importlib import resources
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import numpy as np
+import safetensors.numpy
+import torch
+from torch import nn
+
+from bsqcodec.errors import DeviceError, UsageError, WeightsMismatchError
+from bsqcodec.integer.arithmetic import Float32, Int8, freeze, int8_is_exact
+from bsqcodec.motion import MotionTables
+from bsqcodec.prior.coding import TokenCoder
+from bsqcodec.prior.network import PriorConfig, PriorNetwork
+from bsqcodec.prior.tables import Tables
+from bsqcodec.tokenizer.causal import CausalConfig, CausalTokenizer
+from bsqcodec.tokenizer.predictive import PredictiveConfig, PredictiveTokenizer
+
+if TYPE_CHECKING:
+    from bsqcodec.container import StreamHeader
+
+METADATA = "bsqcodec"
+KERNELS = ("auto", "int8", "float32")
+KERNEL_VARIABLE = "BSQCODEC_KERNEL"  # the same integers whichever is chosen; for tests and timings
+Config = TypeVar("Config", PredictiveConfig, CausalConfig, PriorConfig)
+
+
+@dataclass(frozen=True)
+class ModelConfig:
+    """What a weights file says about itself. crf_curve: knots (crf, quality index of a first frame)."""
+
+    name: str
+    tune: str
+    tokenizer: PredictiveConfig | CausalConfig
+    prior: PriorConfig
+    crf_curve: list[tuple[float, float]] = field(default_factory=list)
+
+    def to_json(self) -> str:
+        """The metadata string of a weights file."""
+        kind = "predictive" if isinstance(self.tokenizer, PredictiveConfig) else "causal"
+        return json.dumps(asdict(self) | {"kind": kind}, sort_keys=True)
+
+    @staticmethod
+    def from_json(text: str) -> ModelConfig:
+        """The inverse of `to_json`. Raises KeyError, TypeError or ValueError for anything else."""
+        raw = json.loads(text)
+        tokenizer: PredictiveConfig | CausalConfig
+        if raw["kind"] == "predictive":
+            tokenizer = _config(PredictiveConfig, raw["tokenizer"])
+        else:
+            tokenizer = _config(CausalConfig, raw["tokenizer"])
+        prior = _config(PriorConfig, raw["prior"])
+        curve = [(float(crf), float(index)) for crf, index in raw["crf_curve"]]
+        return ModelConfig(str(raw["name"]), str(raw["tune"]), tokenizer, prior, curve)
+
+
+def _config(kind: type[Config], raw: dict[str, Any]) -> Config:
+    known = {f.name for f in fields(kind)}
+    return kind(**{key: tuple(value) if isinstance(value, list) else value for key, value in raw.items() if key in known})
+
+
+@dataclass(frozen=True)
+class Model:
+    """A model ready to code with. device_note says which device was taken and why."""
+
+    config: ModelConfig
+    sha256: bytes
+    device: torch.device
+    device_note: str
+    tokenizer: PredictiveTokenizer | CausalTokenizer
+    tokens: TokenCoder
+    motion: MotionTables
+
+    @property
+    def name(self) -> str:
+        """The model's name, as streams record it."""
+        return self.config.name
+
+    @property
+    def tune(self) -> str:
+        """The metric the weights were trained for."""
+        return self.config.tune
+
+
+def load_model(
+    weights: str | os.PathLike[str] | None = None, *, tune: str = "psnr", device: str = "auto", threads: int = 0
+) -> Model:
+    """Load weights (those of the package for a tune, or a file) onto a device.
+
+    device: "auto", "cpu" or "cuda:N"; threads: CPU threads of torch, 0 leaves them alone.
+    Raises DeviceError, UsageError (no weights for the tune), WeightsMismatchError (not a weights file).
+    """
+    if threads > 0:
+        torch.set_num_threads(threads)
+    where, note = _device(device)
+    path = _shipped(tune) if weights is None else Path(weights)
+    try:
+        data = path.read_bytes()
+    except OSError as error:
+        raise WeightsMismatchError(f"{path}: cannot read the weights: {error.strerror}; check --weights") from error
+    return build_model(data, str(path), where, note)
+
+
+def build_model(data: bytes, name: str, device: torch.device, note: str) -> Model:
+    """A model from the bytes of a weights file."""
+    try:
+        length = int.from_bytes(data[:8], "little")
+        config = ModelConfig.from_json(json.loads(data[8 : 8 + length])["__metadata__"][METADATA])
+        arrays = safetensors.numpy.load(data)
+        tokenizer = _tokenizer(config, arrays).to(device)
+        network = _prior(config, arrays).to(device)
+        tables = Tables.from_arrays(arrays)
+        motion = MotionTables.from_arrays(arrays)
+    except (KeyError, TypeError, ValueError, RuntimeError, safetensors.SafetensorError) as error:
+        raise WeightsMismatchError(f"{name}: not weights of bsqcodec ({error}); check --weights") from error
+    ops = (Int8 if _kernel(device) == "int8" else Float32)(tables.exp_tensor(device))
+    tokens = TokenCoder(network, ops, tables)
+    return Model(config, hashlib.sha256(data).digest(), device, note, tokenizer, tokens, motion)
+
+
+def save_model(
+    path: Path, config: ModelConfig, tokenizer: nn.Module, prior: PriorNetwork, tables: Tables, motion: MotionTables
+) -> bytes:
+    """Write a weights file; returns its SHA-256."""
+    arrays = {f"tokenizer.{k}": v.detach().half().numpy() for k, v in tokenizer.state_dict().items()}
+    arrays |= {f"prior.{key}": value for key, value in prior.integers().items()}
+    arrays |= tables.to_arrays() | motion.to_arrays()
+    contiguous = {key: np.ascontiguousarray(value) for key, value in arrays.items()}
+    data = safetensors.numpy.save(contiguous, metadata={METADATA: config.to_json()})
+    path.write_bytes(data)
+    return hashlib.sha256(data).digest()
+
+
+def check_model(model: Model, header: StreamHeader) -> None:
+    """Raise WeightsMismatchError unless the stream was made with this model."""
+    if model.sha256 != header.weights_sha256:
+        need, have = header.weights_sha256.hex()[:8], model.sha256.hex()[:8]
+        raise WeightsMismatchError(
+            f"the stream was made with weights {header.model} ({need}), not {model.name} ({have}); "
+            "give the right file with --weights"
+        )
+
+
+def _shipped(tune: str) -> Path:
+    path = Path(str(resources.files("bsqcodec") / "weights" / f"{tune}.safetensors"))
+    if not path.exists():
+        raise UsageError(f"there are no weights for --tune {tune} yet; use --tune psnr")
+    return path
+
+
+def _device(device: str) -> tuple[torch.device, str]:
+    if device == "auto":
+        if torch.cuda.is_available():
+            return torch.device("cuda:0"), f"cuda:0 (auto: {torch.cuda.get_device_name(0)})"
+        return torch.device("cpu"), "cpu (auto: no CUDA)"
+    if device == "cpu":
+        return torch.device("cpu"), "cpu (asked for)"
+    index = device.removeprefix("cuda:")
+    if not device.startswith("cuda:") or not index.isdigit():
+        raise UsageError(f"--device {device}: not a device; use auto, cpu or cuda:N")
+    count = torch.cuda.device_count() if torch.cuda.is_available() else 0
+    if int(index) >= count:
+        raise DeviceError(f"{device}: no such GPU, this machine offers {count}; use --device cpu")
+    return torch.device(device), f"{device} (asked for: {torch.cuda.get_device_name(int(index))})"
+
+
+def _kernel(device: torch.device) -> str:
+    """The kernel to use: int8 where it is exact and fast (AVX-512 or CUDA), else float32."""
+    wanted = os.environ.get(KERNEL_VARIABLE, "auto")
+    if wanted not in KERNELS:
+        raise UsageError(f"{KERNEL_VARIABLE}={wanted}: not a kernel; use {', '.join(KERNELS)}")
+    if wanted == "float32":
+        return wanted
+    exact = int8_is_exact(device)
+    if wanted == "int8" and not exact:
+        raise DeviceError("this machine's int8 kernel is not exact; unset " + KERNEL_VARIABLE)
+    fast = device.type == "cuda" or torch.backends.cpu.get_cpu_capability().startswith("AVX512")
+    return "int8" if exact and (fast or wanted == "int8") else "float32"
+
+
+def _tokenizer(config: ModelConfig, arrays: dict[str, np.ndarray]) -> PredictiveTokenizer | CausalTokenizer:
+    tokenizer: PredictiveTokenizer | CausalTokenizer
+    if isinstance(config.tokenizer, PredictiveConfig):
+        tokenizer = PredictiveTokenizer(config.tokenizer)
+    else:
+        tokenizer = CausalTokenizer(config.tokenizer)
+    tokenizer.load_state_dict(_state(arrays, "tokenizer."))
+    return tokenizer.eval().requires_grad_(False)
+
+
+def _prior(config: ModelConfig, arrays: dict[str, np.ndarray]) -> PriorNetwork:
+    network = PriorNetwork(config.prior)
+    network.load_integers({k.removeprefix("prior."): v for k, v in arrays.items() if k.startswith("prior.")})
+    freeze(network)
+    return network.eval().requires_grad_(False)
+
+
+def _state(arrays: dict[str, np.ndarray], prefix: str) -> dict[str, torch.Tensor]:
+    return {
+        key.removeprefix(prefix): torch.from_numpy(value.astype(np.float32))
+        for key, value in arrays.items()
+        if key.startswith(prefix)
+    }

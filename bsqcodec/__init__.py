@@ -27,6 +27,8 @@ _HOME = {
     "Decoder": "bsqcodec.decoder",
     "EncodeStats": "bsqcodec.results",
     "Progress": "bsqcodec.progress",
+    "Tokenizer": "bsqcodec.tokens",
+    "Tokens": "bsqcodec.tokens",
     "VideoInfo": "bsqcodec.frames",
     "decode": "bsqcodec.api",
     "encode": "bsqcodec.api",
@@ -41,6 +43,8 @@ __all__ = [
     "Decoder",
     "EncodeStats",
     "Progress",
+    "Tokenizer",
+    "Tokens",
     "VideoInfo",
     "decode",
     "encode",
@@ -56,6 +60,7 @@ if TYPE_CHECKING:
     from bsqcodec.info import inspect
     from bsqcodec.progress import Progress
     from bsqcodec.results import DecodeStats, EncodeStats
+    from bsqcodec.tokens import Tokenizer, Tokens
 
 
 def __getattr__(name: str) -> Any:

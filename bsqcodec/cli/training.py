@@ -15,8 +15,8 @@ FOLDER = click.Path(exists=True, file_okay=False, path_type=Path)
 @click.command(
     context_settings=SETTINGS,
     epilog=examples(
-        "bsqcodec train --config base.toml --data videos --out run1",
-        "bsqcodec train --config base.toml --data videos --out run1 --resume",
+        "bsqcodec train --config bsqcodec/training/configs/release.toml --data videos --out run1",
+        "bsqcodec train --config bsqcodec/training/configs/release.toml --data videos --out run1 --resume",
     ),
 )
 @click.option("--config", type=FILE, required=True, metavar="FILE", help="What to train and how long.")
@@ -32,8 +32,12 @@ FOLDER = click.Path(exists=True, file_okay=False, path_type=Path)
 def train(config: Path, data: Path, out: Path, resume: bool) -> None:
     """Train a model as a config file describes it.
 
-    The configs that made the shipped weights are in the repository.
+    The configs that made the shipped weights are in bsqcodec/training/configs.
     """
-    from bsqcodec.train import run
+    from bsqcodec.training import run
 
-    run(config, data, out, resume)
+    try:
+        run(config, data, out, resume)
+    except KeyboardInterrupt:
+        click.echo(f"{out} keeps what is done; go on with --resume", err=True)
+        raise

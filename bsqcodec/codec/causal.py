@@ -25,13 +25,24 @@ def encode_causal(
     model: Model, writer: Writer, targets: list[Planes], quality: int
 ) -> tuple[list[Planes], list[float]]:
     """Code a group; returns its reconstruction and each frame's bits."""
-    tokenizer = _tokenizer(model)
+    with torch.inference_mode():
+        levels = analyse(model, targets, quality)
+        spent = [_code(model, writer, levels[t], t, quality, levels[t - 1] if t else None) for t in range(len(targets))]
+        return synthesise(model, levels, quality), [bits for _, bits in spent]
+
+
+def analyse(model: Model, targets: list[Planes], quality: int) -> Tensor:
+    """The levels +-1 of a group's padded planes: int16 [T, h, w, C]."""
     with torch.inference_mode():
         frames = torch.stack([pack(planes).float() for planes in targets]).unsqueeze(0)
+        return _tokenizer(model).levels(frames, torch.tensor([quality], device=model.device))[0]
+
+
+def synthesise(model: Model, levels: Tensor, quality: int) -> list[Planes]:
+    """All pictures of a group from its levels [T, h, w, C]."""
+    with torch.inference_mode():
         which = torch.tensor([quality], device=model.device)
-        levels = tokenizer.levels(frames, which)[0]
-        spent = [_code(model, writer, levels[t], t, quality, levels[t - 1] if t else None) for t in range(len(targets))]
-        return _pictures(tokenizer.from_levels(levels.unsqueeze(0), which)), [bits for _, bits in spent]
+        return _pictures(_tokenizer(model).from_levels(levels.unsqueeze(0), which))
 
 
 def decode_causal(
@@ -48,8 +59,7 @@ def decode_causal(
             before = levels[t - 1] if t else None
             features = _features(model, before, empty, t, qualities[0])
             levels[t] = model.tokens.code(coder, features, None)
-        which = torch.tensor([qualities[0]], device=model.device)
-        return _pictures(tokenizer.from_levels(levels.unsqueeze(0), which))
+        return synthesise(model, levels, qualities[0])
 
 
 def _code(

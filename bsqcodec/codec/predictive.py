@@ -12,8 +12,10 @@ import torch
 from torch import Tensor
 
 from bsqcodec.codec import pyramid
+from bsqcodec.codec.settings import LEVEL_PRICE
 from bsqcodec.motion import MotionField, compensate
 from bsqcodec.prior import context
+from bsqcodec.prior.choice import Wanted
 from bsqcodec.prior.coding import Coder
 from bsqcodec.prior.network import PriorConfig
 from bsqcodec.tokenizer.predictive import INTER, PredictiveTokenizer
@@ -25,7 +27,7 @@ class TokenModel(Protocol):
 
     config: PriorConfig
 
-    def code(self, coder: Coder, features: Tensor, levels: Tensor | None) -> Tensor: ...
+    def code(self, coder: Coder, features: Tensor, levels: Tensor | None, wanted: Wanted | None = None) -> Tensor: ...
 
 
 class PredictiveCoder:
@@ -82,16 +84,17 @@ class PredictiveCoder:
             predicted = pack(prediction).float().unsqueeze(0)
             h, w = predicted.shape[1:3]
             which = torch.tensor([quality], device=self.device), torch.tensor([kind], device=self.device)
-            levels = None
+            levels = wanted = None
             if target is not None:
                 latent = self.tokenizer.latents(pack(target).float().unsqueeze(0), predicted, *which)
                 levels = self.tokenizer.levels(latent, which[1])[0]
+                wanted = Wanted(latent[0], self.tokenizer.offset, LEVEL_PRICE)
             position = self.position if kind == INTER else 0
             extra = context.auxiliary(
                 h, w, quality=quality, kind=kind, position=position, vectors=vectors, device=self.device
             )
             features = context.features(references, extra, self.tokens.config)
-            levels = self.tokens.code(coder, features, levels)
+            levels = self.tokens.code(coder, features, levels, wanted)
             latent = self.tokenizer.dequantise(levels.unsqueeze(0))
             samples = self.tokenizer.reconstruct(latent, predicted, *which)
             y, u, v = unpack(samples[0].round().clamp(0, 255).to(torch.uint8))

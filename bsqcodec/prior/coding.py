@@ -16,6 +16,7 @@ from torch.nn import functional as F
 
 from bsqcodec.entropy import BitDecoder, BitEncoder, cost_bits
 from bsqcodec.integer.arithmetic import Ops
+from bsqcodec.prior.choice import Wanted, choose
 from bsqcodec.prior.context import ONE, symbols
 from bsqcodec.prior.network import NEIGHBOURS, PHASES, PriorNetwork
 from bsqcodec.prior.tables import FIRST_TAIL, Tables
@@ -62,8 +63,11 @@ class TokenCoder:
         self.network, self.ops, self.tables = network, ops, tables
         self.config = network.config
 
-    def code(self, coder: Coder, features: Tensor, levels: Tensor | None) -> Tensor:
-        """features: trunk inputs [h, w, F]; levels int16 [h, w, C] when encoding, None when decoding. Returns levels."""
+    def code(self, coder: Coder, features: Tensor, levels: Tensor | None, wanted: Wanted | None = None) -> Tensor:
+        """features: trunk inputs [h, w, F]; levels int16 [h, w, C] when encoding, None when decoding. Returns levels.
+
+        With `wanted` (encoding, layout "levels") the levels are chosen here, at their true price.
+        """
         with torch.inference_mode():
             trunk = self.network.trunk(features.unsqueeze(0), self.ops)[0]
             h, w, _ = trunk.shape
@@ -73,8 +77,9 @@ class TokenCoder:
                 if row >= h or column >= w:
                     continue
                 mixed = self._mix(trunk[row::2, column::2], seen, phase)
-                target = None if levels is None else levels[row::2, column::2].flatten(0, 1)
-                part = self._code_tokens(coder, mixed, target)
+                given = wanted.latents if wanted else levels
+                target = None if given is None else given[row::2, column::2].flatten(0, 1)
+                part = self._code_tokens(coder, mixed, target, wanted)
                 grid = part.reshape(*trunk[row::2, column::2].shape[:2], -1)
                 known[row::2, column::2] = grid
                 embedded = self.network.embedding(symbols(grid, self.config.signed), self.ops)
@@ -93,17 +98,23 @@ class TokenCoder:
         flag[..., phase] = ONE
         return self.network.mixed(trunk, torch.cat(near, dim=-1), flag, self.ops).flatten(0, 1)
 
-    def _code_tokens(self, coder: Coder, mixed: Tensor, target: Tensor | None) -> Tensor:
+    def _code_tokens(self, coder: Coder, mixed: Tensor, target: Tensor | None, wanted: Wanted | None) -> Tensor:
         """Tokens of a phase, band after band: int16 [N, C]."""
         known = torch.zeros(mixed.shape[0], self.config.channels, dtype=torch.int16, device=mixed.device)
         for band in range(len(self.config.bands)):
             start, end = self.config.band_range(band)
             before = symbols(known, self.config.signed)[:, self._before(start)] if start else None
             sums = self.network.logits(mixed, before, band, self.ops)
-            given = None if target is None else target[:, start:end].cpu().numpy()
+            given = None if target is None else self._levels(target[:, start:end], start, sums, wanted)
             code = self._code_levels if self.config.layout == "levels" else self._code_signs
             known[:, start:end] = torch.from_numpy(code(coder, sums, given)).to(known.device)
         return known
+
+    def _levels(self, target: Tensor, start: int, sums: Tensor, wanted: Wanted | None) -> np.ndarray:
+        """Levels of a band [N, n]: given, or chosen."""
+        if wanted is None:
+            return target.cpu().numpy()
+        return choose(target, wanted.points[start : start + target.shape[1]], sums, self.tables, wanted.price)
 
     def _before(self, start: int) -> Tensor:
         signs = torch.arange(self.config.channels, self.config.channels + self.config.signed)

@@ -96,7 +96,14 @@ class PredictiveTokenizer(nn.Module):
         step = self.steps[quality][:, None, None, None]
         base = prediction + self.synthesis(latent * (step * self.scale))
         features = [_centred(base, step), latent.clamp(-CLIP, CLIP), _means(base)]
-        return base + step * self._run(self.decoder, features, quality, kind)
+        correction = step * self._run(self.decoder, features, quality, kind)
+        return base + correction * self._corrected(latent, kind)
+
+    def _corrected(self, latent: Tensor, kind: Tensor) -> Tensor:
+        """Which tokens the decoder transformer may change, bool [B, h, w, 1]: all but the silent ones of a frame
+        predicted from the frame before. A token copied again and again must stay a copy, or small corrections add up."""
+        first = (kind != INTER)[:, None, None, None]
+        return first | (latent != 0).any(-1, keepdim=True)
 
     def _run(self, network: WindowTransformer, features: list[Tensor], quality: Tensor, kind: Tensor) -> Tensor:
         condition = torch.cat([quality_basis(quality), nn.functional.one_hot(kind, KINDS).float()], dim=1)

@@ -88,7 +88,7 @@ def dct(n: int) -> Tensor:
 
 
 def zigzag(n: int) -> list[int]:
-    """Raster positions of an n x n block by rising frequency (row + column), as JPEG's zigzag."""
+    """Raster positions of an n x n block by rising frequency (row + column): JPEG's zigzag, transposed."""
     return sorted(range(n * n), key=lambda i: (i // n + i % n, i % n if (i // n + i % n) % 2 else i // n))
 
 

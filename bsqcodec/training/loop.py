@@ -1,6 +1,6 @@
-"""The loop both trainings share: schedule, checkpoints, resume, a line of progress.
+"""The loop all trainings share: schedule, checkpoints, resume, a line of progress.
 
-Run as `python -m bsqcodec.training.loop {tokenizer,prior} --pool DIR... --validation DIR --out DIR --steps N`.
+By hand: `python -m bsqcodec.training.loop {tokenizer,prior} --pool DIR... --validation DIR --out DIR --steps N`.
 """
 
 from __future__ import annotations
@@ -8,72 +8,105 @@ from __future__ import annotations
 import argparse
 import json
 import math
+import random
 import time
-from collections.abc import Callable
 from pathlib import Path
+from typing import Protocol, TypeVar
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 from tqdm import tqdm
 
-from bsqcodec.prior.network import PriorConfig, PriorNetwork
-from bsqcodec.tokenizer.predictive import PredictiveConfig, PredictiveTokenizer
-from bsqcodec.training.pool import Batch, Pool
-from bsqcodec.training.prior import prior_bits
-from bsqcodec.training.tokenizer import Laplace, tokenizer_loss
+from bsqcodec.errors import BsqError
+from bsqcodec.prior.network import PriorConfig
+from bsqcodec.tokenizer.predictive import PredictiveConfig
+from bsqcodec.training import checkpoint
+from bsqcodec.training.pool import Pool
+from bsqcodec.training.tasks import Loss, Task, prior_task, tokenizer_task
 
 CHECKPOINT_SECONDS = 120
-WARM_UP = 100  # steps
+WARM_UP = 100  # steps, or a tenth of a short training
+FINAL = 0.02  # learning rate at the end, as a share of its peak
+VALIDATION_BATCHES, VALIDATION_BATCH = 12, 8
 
-Loss = Callable[[Batch], tuple[Tensor, dict[str, float]]]
+Item = TypeVar("Item")
+Drawn = TypeVar("Drawn", covariant=True)
+
+
+class Source(Protocol[Drawn]):
+    """Where batches come from: `Pool` and its like."""
+
+    def batch(self, size: int, rng: random.Random) -> Drawn: ...
+    def refresh(self) -> int: ...
 
 
 def train(
-    modules: nn.ModuleDict,
-    groups: list[dict[str, object]],
-    loss: Loss,
-    pool: Pool,
-    validation: Pool,
+    task: Task[Item],
+    pool: Source[Item],
+    validation: Source[Item],
     out: Path,
     *,
     steps: int,
     batch: int,
+    seed: int = 0,
     resume: bool = False,
 ) -> None:
-    """Train to `steps`, AdamW with cosine decay, bfloat16 autocast; writes out/state.pt and out/log.jsonl."""
+    """Train to `steps`, AdamW with cosine decay, bfloat16 autocast; writes out/state.pt and out/log.jsonl.
+
+    Batches hang on seed and step alone, so a training that was resumed goes on as if it had not been interrupted.
+    """
     out.mkdir(parents=True, exist_ok=True)
-    optimiser = torch.optim.AdamW(groups, betas=(0.9, 0.98), weight_decay=0.0)
+    optimiser = torch.optim.AdamW(task.groups, betas=(0.9, 0.98), weight_decay=0.0)
     peaks = [float(group["lr"]) for group in optimiser.param_groups]
-    first = 0
-    if resume and (out / "state.pt").exists():
-        state = torch.load(out / "state.pt", weights_only=True)
-        modules.load_state_dict(state["modules"])
-        optimiser.load_state_dict(state["optimiser"])
-        first = int(state["step"])
-    fixed = [validation.batch(8) for _ in range(12)]
+    first = _restore(task, optimiser, out) if resume else 0
+    rng = random.Random("validation")
+    fixed = [validation.batch(VALIDATION_BATCH, rng) for _ in range(VALIDATION_BATCHES)]
+    if first == 0:
+        (out / "log.jsonl").unlink(missing_ok=True)
+        _log(out, 0, evaluate(task.loss, fixed))
     saved = time.monotonic()
-    bar = tqdm(range(first, steps), initial=first, total=steps, mininterval=20, ascii=True)
+    bar = tqdm(range(first, steps), desc=out.name, initial=first, total=steps, mininterval=5, ascii=True)
     for step in bar:
-        factor = min(1.0, (step + 1) / WARM_UP) * (0.02 + 0.98 * 0.5 * (1 + math.cos(math.pi * step / steps)))
         for group, peak in zip(optimiser.param_groups, peaks, strict=True):
-            group["lr"] = peak * factor
-        with torch.autocast("cpu", torch.bfloat16):
-            value, parts = loss(pool.batch(batch))
-        optimiser.zero_grad(set_to_none=True)
-        value.backward()  # type: ignore[no-untyped-call]
-        nn.utils.clip_grad_norm_(modules.parameters(), 1.0)
-        optimiser.step()
+            group["lr"] = peak * schedule(step, steps)
+        parts = _step(task, optimiser, pool.batch(batch, random.Random(f"{seed}/{step}")))
         if step % 50 == 0:
-            bar.set_postfix({key: f"{number:.3f}" for key, number in parts.items()})
-        last = step + 1 == steps
-        if last or time.monotonic() - saved > CHECKPOINT_SECONDS:
+            bar.set_postfix({key: f"{number:.3f}" for key, number in parts.items()}, refresh=False)
+        if step + 1 == steps or time.monotonic() - saved > CHECKPOINT_SECONDS:
             saved = time.monotonic()
-            _checkpoint(modules, optimiser, step + 1, out)
-            _log(out, step + 1, evaluate(loss, fixed))
+            checkpoint.save(out / checkpoint.NAME, task.modules, optimiser, step + 1)
+            _log(out, step + 1, evaluate(task.loss, fixed))
             pool.refresh()
 
 
-def evaluate(loss: Loss, batches: list[Batch]) -> dict[str, float]:
+def schedule(step: int, steps: int) -> float:
+    """Share of the peak learning rate: linear warm-up, then half a cosine down to FINAL."""
+    warm = min(1.0, (step + 1) / min(WARM_UP, max(1, steps // 10)))
+    return warm * (FINAL + (1 - FINAL) * 0.5 * (1 + math.cos(math.pi * step / steps)))
+
+
+def _step(task: Task[Item], optimiser: torch.optim.Optimizer, batch: Item) -> dict[str, float]:
+    with torch.autocast("cpu", torch.bfloat16):
+        value, parts = task.loss(batch)
+    optimiser.zero_grad(set_to_none=True)
+    value.backward()  # type: ignore[no-untyped-call]
+    nn.utils.clip_grad_norm_(task.modules.parameters(), 1.0)
+    optimiser.step()
+    return parts
+
+
+def _restore(task: Task[Item], optimiser: torch.optim.Optimizer, out: Path) -> int:
+    """Go back to a checkpoint; returns its steps, 0 where there is none."""
+    path = out / checkpoint.NAME
+    if not path.exists():
+        return 0
+    checkpoint.load_all(task.modules, path)
+    state = checkpoint.read(path)
+    optimiser.load_state_dict(state["optimiser"])
+    return int(state["step"])
+
+
+def evaluate(loss: Loss[Item], batches: list[Item]) -> dict[str, float]:
     """Mean of a loss's parts over fixed batches."""
     total: dict[str, float] = {}
     with torch.no_grad(), torch.autocast("cpu", torch.bfloat16):
@@ -83,49 +116,10 @@ def evaluate(loss: Loss, batches: list[Batch]) -> dict[str, float]:
     return total
 
 
-def _checkpoint(modules: nn.ModuleDict, optimiser: torch.optim.Optimizer, step: int, out: Path) -> None:
-    part = out / "state.pt.part"
-    torch.save({"modules": modules.state_dict(), "optimiser": optimiser.state_dict(), "step": step}, part)
-    part.replace(out / "state.pt")
-
-
 def _log(out: Path, step: int, figures: dict[str, float]) -> None:
     line = json.dumps({"step": step, "time": round(time.time())} | {k: round(v, 4) for k, v in figures.items()})
     with (out / "log.jsonl").open("a") as file:
         file.write(line + "\n")
-
-
-def tokenizer_parts(learning_rate: float) -> tuple[nn.ModuleDict, list[dict[str, object]], Loss]:
-    """Modules, parameter groups and loss of the tokenizer's training."""
-    tokenizer, laplace = PredictiveTokenizer(PredictiveConfig()), Laplace()
-    tokenizer.encoder.compile(dynamic=False)
-    tokenizer.decoder.compile(dynamic=False)
-    gentle = [tokenizer.analysis.weight, tokenizer.synthesis.weight]  # warm-started: a large rate destroys them
-    networks = [*tokenizer.encoder.parameters(), *tokenizer.decoder.parameters()]
-    groups: list[dict[str, object]] = [
-        {"params": networks, "lr": learning_rate},
-        {"params": gentle, "lr": learning_rate * 0.01},
-        {"params": [tokenizer.offset], "lr": learning_rate},
-        {"params": list(laplace.parameters()), "lr": 2e-3},
-    ]
-    return (
-        nn.ModuleDict({"tokenizer": tokenizer, "laplace": laplace}),
-        groups,
-        lambda batch: tokenizer_loss(batch, tokenizer, laplace),
-    )
-
-
-def prior_parts(learning_rate: float) -> tuple[nn.ModuleDict, list[dict[str, object]], Loss]:
-    """Modules, parameter groups and loss of the prior's training."""
-    network = PriorNetwork(PriorConfig())
-    compiled = torch.compile(prior_bits, dynamic=False)
-
-    def loss(batch: Batch) -> tuple[Tensor, dict[str, float]]:
-        value, parts = compiled(batch, network)
-        names = ("zero", "sign", "ge2", "ge4", "ge8", "three")
-        return value, {"bits": float(value.detach())} | dict(zip(names, parts.tolist(), strict=False))
-
-    return nn.ModuleDict({"prior": network}), [{"params": list(network.parameters()), "lr": learning_rate}], loss
 
 
 def main() -> None:
@@ -134,31 +128,37 @@ def main() -> None:
     parser.add_argument("--pool", type=Path, nargs="+", required=True)
     parser.add_argument("--validation", type=Path, required=True)
     parser.add_argument("--out", type=Path, required=True)
-    parser.add_argument("--start", type=Path, help="state.pt to take modules from")
+    parser.add_argument("--start", type=Path, help="checkpoint to take modules from")
     parser.add_argument("--steps", type=int, required=True)
     parser.add_argument("--batch", type=int, default=8)
     parser.add_argument("--rate", type=float, default=1e-3)
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--no-compile", action="store_true")
     parser.add_argument("--resume", action="store_true")
     arguments = parser.parse_args()
     torch.set_num_threads(arguments.threads)
     torch.manual_seed(arguments.seed)
-    modules, groups, loss = (tokenizer_parts if arguments.what == "tokenizer" else prior_parts)(arguments.rate)
-    if arguments.start:
-        modules.load_state_dict(torch.load(arguments.start, weights_only=True)["modules"])
-    pool, validation = Pool(arguments.pool, arguments.seed), Pool([arguments.validation], 1234)
-    train(
-        modules,
-        groups,
-        loss,
-        pool,
-        validation,
-        arguments.out,
-        steps=arguments.steps,
-        batch=arguments.batch,
-        resume=arguments.resume,
-    )
+    compiled = not arguments.no_compile
+    if arguments.what == "tokenizer":
+        task = tokenizer_task(PredictiveConfig(), arguments.rate, compiled)
+    else:
+        task = prior_task(PriorConfig(), arguments.rate, compiled)
+    try:
+        if arguments.start:
+            checkpoint.load_all(task.modules, arguments.start)
+        train(
+            task,
+            Pool(arguments.pool),
+            Pool([arguments.validation]),
+            arguments.out,
+            steps=arguments.steps,
+            batch=arguments.batch,
+            seed=arguments.seed,
+            resume=arguments.resume,
+        )
+    except BsqError as error:
+        parser.error(str(error))
 
 
 if __name__ == "__main__":

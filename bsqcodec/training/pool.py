@@ -14,6 +14,9 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from bsqcodec.errors import UsageError
+from bsqcodec.training.checkpoint import read
+
 CROP = 16  # tokens a training crop is wide and high
 SMALL_SHARE = 0.06  # of batches made of pyramid levels smaller than a crop
 
@@ -35,38 +38,44 @@ class Batch:
 
 
 class Pool:
-    """Samples of all shards of some folders; `refresh` picks up shards written since."""
+    """Samples of all shards of some folders; `refresh` picks up shards written since.
 
-    def __init__(self, folders: list[Path], seed: int):
-        self.folders, self.rng = folders, random.Random(seed)
+    Raises UsageError where there are none.
+    """
+
+    def __init__(self, folders: list[Path]):
+        self.folders = folders
         self.seen: set[Path] = set()
         self.large: list[dict[str, Any]] = []
         self.small: list[dict[str, Any]] = []
-        self.refresh()
+        if not self.refresh():
+            raise UsageError(f"{', '.join(map(str, folders))}: no shards of training material; make some first")
 
     def refresh(self) -> int:
         """Load new shards; returns how many."""
         new = [p for folder in self.folders for p in sorted(folder.glob("*.pt")) if p not in self.seen]
         for path in new:
-            for sample in torch.load(path, weights_only=True)["samples"]:
+            for sample in read(path)["samples"]:
                 h, w, _ = sample["levels"].shape
                 (self.large if min(h, w) >= CROP else self.small).append(sample)
             self.seen.add(path)
         return len(new)
 
-    def batch(self, size: int) -> Batch:
+    def batch(self, size: int, rng: random.Random) -> Batch:
         """Random crops with flips left out (the clips were flipped when they were coded)."""
-        source = self.small if self.small and self.rng.random() < SMALL_SHARE else self.large
-        return collate([self._crop(self.rng.choice(source)) for _ in range(size)])
+        small = bool(self.small) and (not self.large or rng.random() < SMALL_SHARE)
+        source = self.small if small else self.large
+        return collate([_crop(rng.choice(source), rng) for _ in range(size)])
 
-    def _crop(self, sample: dict[str, Any]) -> dict[str, Any]:
-        h, w, _ = sample["levels"].shape
-        top = 2 * self.rng.randrange(max(h - CROP, 0) // 2 + 1)
-        left = 2 * self.rng.randrange(max(w - CROP, 0) // 2 + 1)
-        return {
-            key: value[top : top + CROP, left : left + CROP] if isinstance(value, Tensor) else value
-            for key, value in sample.items()
-        }
+
+def _crop(sample: dict[str, Any], rng: random.Random) -> dict[str, Any]:
+    h, w, _ = sample["levels"].shape
+    top = 2 * rng.randrange(max(h - CROP, 0) // 2 + 1)
+    left = 2 * rng.randrange(max(w - CROP, 0) // 2 + 1)
+    return {
+        key: value[top : top + CROP, left : left + CROP] if isinstance(value, Tensor) else value
+        for key, value in sample.items()
+    }
 
 
 def collate(samples: list[dict[str, Any]]) -> Batch:

@@ -16,6 +16,7 @@ from bsqcodec.prior.network import LOGIT_MAX, PriorNetwork
 from bsqcodec.training.pool import Batch
 
 NATS_TO_BITS = 1.4426950408889634
+FLOOR = 0.3  # bits a token: crops that cost less are all the same
 
 
 def prior_features(batch: Batch, network: PriorNetwork) -> Tensor:
@@ -31,7 +32,8 @@ def decision_logits(batch: Batch, network: PriorNetwork) -> Tensor:
     trunk = network.trunk(prior_features(batch, network), ops)
     seen = symbols(batch.levels, config.signed)
     near = all_neighbours(network.embedding(seen, ops))
-    flags = phase_flags(*trunk.shape[1:3], trunk.device).expand(*trunk.shape[:3], -1)
+    b, h, w, _ = trunk.shape
+    flags = phase_flags(h, w, trunk.device).expand(b, h, w, -1)
     mixed = network.mixed(trunk, near, flags, ops)
     parts = []
     for band in range(len(config.bands)):
@@ -56,7 +58,10 @@ def decision_targets(levels: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def prior_bits(batch: Batch, network: PriorNetwork) -> tuple[Tensor, Tensor]:
-    """Bits of the network's decisions: mean a token (a scalar to minimise) and per decision [K] (detached)."""
+    """Loss and bits a token of each of the network's decisions [K] (detached).
+
+    The loss is the mean over crops of log(bits a token + FLOOR): relative savings count, at every rate alike.
+    """
     logits = decision_logits(batch, network)
     if network.config.layout == "signs":
         values = (batch.levels > 0).float().unsqueeze(-1)
@@ -65,5 +70,6 @@ def prior_bits(batch: Batch, network: PriorNetwork) -> tuple[Tensor, Tensor]:
         values, masks = decision_targets(batch.levels)
     cost = F.binary_cross_entropy_with_logits(logits, values, reduction="none") * NATS_TO_BITS
     cost = cost * (masks & batch.inside[..., None, None])
-    tokens = batch.inside.sum()
-    return cost.sum() / tokens, (cost.sum((0, 1, 2, 3)) / tokens).detach()
+    tokens = batch.inside.sum((1, 2))
+    each = cost.sum((1, 2, 3, 4)) / tokens
+    return (each + FLOOR).log().mean(), (cost.sum((0, 1, 2, 3)) / tokens.sum()).detach()

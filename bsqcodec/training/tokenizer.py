@@ -1,8 +1,8 @@
 """Training of the predictive tokenizer: distortion plus the slope of the rate under a Laplace model.
 
 The rate's gradient comes from a smooth stand-in, not from the prior itself: each latent is Laplace with a scale read
-off its surroundings, and pays |y| / (scale ln 2) bits where it is near or above its threshold. Straight-through
-gradients are kept to latents within reach of a threshold; both choices keep the encoder from collapsing to silence.
+off its surroundings, and pays |y| / (scale ln 2) bits where it is near a nonzero level. Straight-through gradients are
+kept to such latents; both choices keep the encoder from collapsing to silence. Levels are chosen at that model's price.
 Legend: B batch, h w tokens, C = 96 channels.
 """
 
@@ -14,14 +14,17 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from bsqcodec.tokenizer.levels import MAX_LEVEL
 from bsqcodec.tokenizer.network import QUALITY_HATS, quality_basis
-from bsqcodec.tokenizer.predictive import INTER, KINDS, PredictiveTokenizer
+from bsqcodec.tokenizer.predictive import KINDS, LIKELY_LEVELS, PredictiveTokenizer
 from bsqcodec.tokenizer.transform import LUMA, SAMPLES
 from bsqcodec.training.pool import Batch
 
-LAGRANGIAN = 0.10  # squared error in steps^2 a bit is worth (high-rate theory: 0.115; HEVC: 0.09)
+LAGRANGIAN = 0.15  # squared error in steps^2 a bit is worth (high-rate theory: 0.115)
 CHROMA_WEIGHT = 1.5  # the price of chroma's error, near that of (6Y + U + V) / 8 in dB
-REACH = 0.35  # steps below its threshold from which a latent feels gradients
+NEAR = 0.6  # amplitude in steps from which a latent feels gradients
+CUT = 0.75  # steps: where the Laplace model's zero ends, near the mean choice
+FLOOR = 0.02  # steps^2 a token: crops that cost less are all the same
 LOW_BAND = 8
 
 
@@ -46,39 +49,60 @@ class Laplace(nn.Module):
 
 
 def tokenizer_loss(batch: Batch, tokenizer: PredictiveTokenizer, laplace: Laplace) -> tuple[Tensor, dict[str, float]]:
-    """Loss of a batch and its parts (distortion in steps^2 a sample, luma PSNR in dB, nonzero levels a token)."""
+    """Loss of a batch and its parts (distortion in steps^2 and bits a token, their cost, luma PSNR, nonzero levels).
+
+    The loss is the mean over crops of log(distortion + lambda rate): what counts is the relative saving, as in a
+    BD-rate, else the crops of high rate drown the others.
+    """
     latent = tokenizer.latents(batch.target, batch.prediction, batch.quality, batch.kind)
-    levels = tokenizer.levels(latent.detach(), batch.kind)
-    inter = (batch.kind == INTER)[:, None, None, None]
-    threshold = torch.where(inter, tokenizer.config.threshold_inter, tokenizer.config.threshold_intra)
-    near = (latent.detach().abs() > threshold - REACH).float()
+    scale = laplace(latent, batch.quality, batch.kind)
+    levels = _choose(latent.detach(), scale.detach(), tokenizer.offset.detach())
+    near = ((levels != 0) | (latent.detach().abs() > NEAR)).float()
     through = tokenizer.dequantise(levels) + (latent - latent.detach()) * near
     decoded = tokenizer.reconstruct(through, batch.prediction, batch.quality, batch.kind)
     step = tokenizer.steps[batch.quality][:, None, None, None]
-    error = ((decoded - batch.target) / step) ** 2 * batch.inside[..., None]
-    tokens = batch.inside.sum()
-    weighted = (error[..., :LUMA].sum() + CHROMA_WEIGHT * error[..., LUMA:].sum()) / tokens
-    scale = laplace(latent, batch.quality, batch.kind)
-    nll = (_laplace_bits(levels, scale, threshold) * batch.inside[..., None]).sum() / tokens
-    slope = (latent.abs() * near / scale.detach() * (batch.inside[..., None] / math.log(2))).sum() / tokens
-    loss = weighted + LAGRANGIAN * slope + 0.01 * nll
-    with torch.no_grad():
-        luma = ((decoded.clamp(0, 255) - batch.target) ** 2 * batch.inside[..., None])[..., :LUMA].mean((1, 2, 3))
-        psnr = (10 * torch.log10(65025 / luma.clamp_min(1e-3))).mean()
+    inside = batch.inside[..., None].float()
+    tokens = inside.sum((1, 2, 3))  # [B]
+    error = ((decoded - batch.target) / step) ** 2 * inside
+    weighted = (error[..., :LUMA].sum((1, 2, 3)) + CHROMA_WEIGHT * error[..., LUMA:].sum((1, 2, 3))) / tokens
+    bits = (_level_bits(levels.abs().float(), scale) * inside).sum((1, 2, 3)) / tokens
+    slope = (latent.abs() * near / scale.detach() * inside).sum((1, 2, 3)) / tokens / math.log(2)
+    cost = weighted + LAGRANGIAN * bits
+    share = 1 / (cost.detach() + FLOOR)
+    loss = (share * (weighted + LAGRANGIAN * (slope + 0.2 * bits))).mean()
     parts = {
-        "distortion": float(weighted.detach()),
-        "bits": float(nll.detach()),
-        "cost": float(weighted.detach() + LAGRANGIAN * nll.detach()),
-        "psnr": float(psnr),
-        "nonzero": float((levels != 0).sum() / tokens),
+        "logcost": float((cost.detach() + FLOOR).log().mean()),
+        "distortion": float(weighted.detach().mean()),
+        "bits": float(bits.detach().mean()),
+        "psnr": _luma_psnr(decoded.detach(), batch),
+        "nonzero": float((levels != 0).sum() / tokens.sum()),
     }
     return loss, parts
 
 
-def _laplace_bits(levels: Tensor, scale: Tensor, threshold: Tensor) -> Tensor:
-    """Bits of levels under a Laplace density cut at threshold + k: only the scale gets a gradient."""
-    size = levels.abs().float()
-    tail = threshold / scale  # -ln P(|y| > t)
+def _luma_psnr(decoded: Tensor, batch: Batch) -> float:
+    luma = ((decoded.clamp(0, 255) - batch.target) ** 2 * batch.inside[..., None])[..., :LUMA].mean((1, 2, 3))
+    return float((10 * torch.log10(65025 / luma.clamp_min(1e-3))).mean())
+
+
+def _choose(latent: Tensor, scale: Tensor, offset: Tensor) -> Tensor:
+    """Levels at the price of the Laplace model, as `bsqcodec.prior.choice` at the prior's: int16, like latent."""
+    size = latent.abs()
+    nearest = torch.floor(size + 0.5).clamp(max=MAX_LEVEL)
+    best = torch.zeros_like(size)
+    least = size**2 + LAGRANGIAN * _level_bits(best, scale)
+    for level in (nearest, (nearest - 1).clamp_min(0)):
+        index = level.clamp(1, LIKELY_LEVELS).long() - 1
+        point = level + offset[torch.arange(SAMPLES), index]
+        cost = (size - point) ** 2 + LAGRANGIAN * _level_bits(level, scale)
+        better = (cost < least) & (level > 0)
+        best, least = torch.where(better, level, best), torch.where(better, cost, least)
+    return (best * latent.sign()).to(torch.int16)
+
+
+def _level_bits(size: Tensor, scale: Tensor) -> Tensor:
+    """Bits of amplitudes |n| (with sign) under a Laplace density cut at CUT, CUT + 1, ...: float, like size."""
+    tail = CUT / scale  # -ln P(|y| > cut)
     zero = -torch.log(-torch.expm1(-tail) + 1e-9)
     some = tail + (size - 1) / scale - torch.log(-torch.expm1(-1 / scale) + 1e-9) + math.log(2)
-    return torch.where(levels == 0, zero, some) / math.log(2)
+    return torch.where(size == 0, zero, some) / math.log(2)

@@ -1,0 +1,104 @@
+"""A group's levels without streams: the coding loop of the file codec with nothing where the range coder would be.
+
+Legend: T frames, h w token rows and columns, C channels; planes are padded uint8 tensors, luma [8h, 8w], chroma
+[4h, 4w].
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from bsqcodec.codec import causal, pyramid
+from bsqcodec.codec.model import Model
+from bsqcodec.codec.predictive import PredictiveCoder, TokenModel
+from bsqcodec.codec.settings import inter_quality, motion_lambda
+from bsqcodec.motion import MotionField, estimate
+from bsqcodec.prior.choice import Wanted
+from bsqcodec.prior.coding import Bits, Coder
+from bsqcodec.prior.network import PriorConfig
+from bsqcodec.tokenizer.causal import CausalTokenizer
+from bsqcodec.tokenizer.transform import Planes
+
+
+@dataclass(frozen=True)
+class GroupLevels:
+    """All that a group's streams would carry.
+
+    levels: int16 [T, h, w, C]. coarse: of the first frame at 1/2, 1/4 and 1/8 of its size, int16 [h_k, w_k, C]; empty
+    for causal models. fields: motion of frames 1 .. T - 1; empty for causal models. qualities: T quality indices.
+    """
+
+    levels: Tensor
+    coarse: list[Tensor]
+    fields: list[MotionField]
+    qualities: list[int]
+
+
+class PassThrough:
+    """Stands where the prior would (a `TokenModel`): levels pass through uncoded; decoding takes `given`, in order."""
+
+    def __init__(self, config: PriorConfig, given: Iterable[Tensor] = ()):
+        self.config, self._given = config, iter(given)
+
+    def code(self, coder: Coder, features: Tensor, levels: Tensor | None, wanted: Wanted | None = None) -> Tensor:
+        """The levels [h, w, C] of one picture, unchanged; `coder` is never called."""
+        return next(self._given) if levels is None else levels
+
+
+class Keeping:
+    """A `TokenModel` that remembers the levels that another one coded (and may have chosen): `seen`, in order."""
+
+    def __init__(self, tokens: TokenModel):
+        self.config, self._tokens = tokens.config, tokens
+        self.seen: list[Tensor] = []
+
+    def code(self, coder: Coder, features: Tensor, levels: Tensor | None, wanted: Wanted | None = None) -> Tensor:
+        """As the other."""
+        self.seen.append(self._tokens.code(coder, features, levels, wanted))
+        return self.seen[-1]
+
+
+class NoCoder:
+    """A `Coder` for encoding that writes nothing."""
+
+    def code(self, plane: str, bits: Bits | None, p: np.ndarray) -> Bits:
+        """The bits it is given."""
+        if bits is None:
+            raise ValueError("there is no stream to read bits from")
+        return bits
+
+
+def analyse(model: Model, targets: list[Planes], quality: int) -> GroupLevels:
+    """The levels of a group whose first frame has a quality index 0..255; targets: T >= 1 frames' padded planes."""
+    if isinstance(model.tokenizer, CausalTokenizer):
+        levels = causal.analyse(model, targets, quality)
+        return GroupLevels(levels, [], [], [quality] * len(targets))
+    keeping = Keeping(model.tokens)  # the prior has a say in the encoder's choice of levels
+    rows, columns = targets[0][0].shape
+    coder = PredictiveCoder(model.tokenizer, keeping, rows // 8, columns // 8, model.device)
+    later = inter_quality(quality)
+    reference = coder.first(NoCoder(), quality, targets[0])
+    fields: list[MotionField] = []
+    for target in targets[1:]:
+        fields.append(estimate(target, reference, motion_lambda(later), fields[-1] if fields else None))
+        reference = coder.next(NoCoder(), later, fields[-1], target)
+    small, frames = keeping.seen[: pyramid.LEVELS - 1], keeping.seen[pyramid.LEVELS - 1 :]
+    return GroupLevels(torch.stack(frames), small[::-1], fields, [quality] + [later] * len(fields))
+
+
+def synthesise(model: Model, group: GroupLevels) -> list[Planes]:
+    """The pictures that a decoder makes of a group's levels: T frames' padded planes."""
+    if isinstance(model.tokenizer, CausalTokenizer):
+        return causal.synthesise(model, group.levels, group.qualities[0])
+    passing = PassThrough(model.config.prior, [*group.coarse[::-1], *group.levels])
+    _, h, w, _ = group.levels.shape
+    coder = PredictiveCoder(model.tokenizer, passing, h, w, model.device)
+    pictures = [coder.first(NoCoder(), group.qualities[0], None)]
+    for quality, field in zip(group.qualities[1:], group.fields, strict=True):
+        pictures.append(coder.next(NoCoder(), quality, field, None))
+    return pictures

@@ -1,0 +1,67 @@
+"""The encoder's choice of levels at their true price: drop or lower what costs more bits than it saves error.
+
+For each latent y with probabilities from the prior, the level n minimises (|y| - point(n))^2 + lambda * bits(n) over
+the nearest level, the one below it and zero (rate-distortion optimised quantisation; greedy, in coding order).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from bsqcodec.prior.tables import Tables
+
+# bits of a decision whose probability is P / 65536, by P (entry 0 is never asked for)
+_BITS = (16 - np.log2(np.maximum(np.arange(65537), 1))).astype(np.float32)
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """What an encoder would like to code.
+
+    latents: float [h, w, C] in steps; points: float [C, 3], offsets of the reconstruction from |n| = 1, 2, >= 3;
+    price: squared error (steps^2) a bit is worth.
+    """
+
+    latents: Tensor
+    points: Tensor
+    price: float
+
+
+def choose(latents: Tensor, points: Tensor, sums: Tensor, tables: Tables, price: float) -> np.ndarray:
+    """Levels of a band's tokens: latents [N, n], points [n, 3], sums [N, n, 6] -> int16 [N, n]."""
+    y = latents.flatten()
+    where = torch.nonzero(y.abs() >= 0.5).squeeze(1)
+    out = np.zeros(y.numel(), dtype=np.int16)
+    if where.numel():
+        chances = tables.probabilities(sums.reshape(-1, sums.shape[-1])[where]).astype(np.int64)
+        offsets = points[where % latents.shape[1]].cpu().numpy()
+        out[where.cpu().numpy()] = _cheapest(y[where].cpu().numpy(), offsets, chances, price)
+    return out.reshape(latents.shape)
+
+
+def _cheapest(y: np.ndarray, offsets: np.ndarray, p: np.ndarray, price: float) -> np.ndarray:
+    size = np.abs(y)
+    nearest = np.minimum(np.floor(size + 0.5), 4095).astype(np.int64)
+    sign_bits = np.where(y > 0, _BITS[p[:, 1]], _BITS[65536 - p[:, 1]])
+    best, least = np.zeros_like(nearest), size * size + price * _BITS[p[:, 0]]
+    for level in (nearest, nearest - 1):
+        point = level + np.take_along_axis(offsets, np.clip(level - 1, 0, 2)[:, None], 1)[:, 0]
+        bits = _BITS[65536 - p[:, 0]] + sign_bits + _amplitude_bits(level, p)
+        cost = np.where(level > 0, (size - point) ** 2 + price * bits, np.inf)
+        best, least = np.where(cost < least, level, best), np.minimum(cost, least)
+    return np.where(y > 0, best, -best)
+
+
+def _amplitude_bits(level: np.ndarray, p: np.ndarray) -> np.ndarray:
+    """Bits of |n| >= 1 given that it is not zero; from 4 on an estimate (one bit an octave, one a digit)."""
+    octave = np.log2(np.maximum(level, 1))
+    above = _BITS[p[:, 2]] + np.where(
+        level < 4,
+        _BITS[65536 - p[:, 3]] + np.where(level == 3, _BITS[p[:, 5]], _BITS[65536 - p[:, 5]]),
+        _BITS[p[:, 3]] + 2 * octave - 3,
+    )
+    return np.where(level < 2, _BITS[65536 - p[:, 2]], above)

@@ -1,0 +1,271 @@
+"""`bsqcodec.Tokenizer`: frames to tokens and back, without entropy coding and without a file.
+
+    tokenizer = bsqcodec.Tokenizer()
+    tokens = tokenizer.encode(frames, crf=28)  # one group: the first frame stands alone, the others lean on it
+    tokens.bits.shape  # (T, h, w, C, 24)
+    pictures = tokenizer.decode(tokens)
+
+Legend: T frames, H W luma rows and columns, h = ceil(H / 8), w = ceil(W / 8) token rows and columns, C channels a
+token, L bits a token of a causal model.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Protocol
+
+import numpy as np
+import numpy.typing as npt
+
+from bsqcodec.errors import UsageError
+from bsqcodec.frames import Frame, VideoInfo
+
+if TYPE_CHECKING:
+    from bsqcodec.codec.uncoded import GroupLevels
+
+Levels = npt.NDArray[np.int16]
+Bits = npt.NDArray[np.uint8]
+
+TOKEN = 8  # luma samples a token is wide and high
+HALVINGS = 3  # smaller sizes that a first frame is built from
+MAX_LEVEL, MAX_VECTOR, MAX_QUALITY = 4095, 511, 255  # largest |level|, |vector component| and quality index
+MAX_FRAMES = 65535  # of a group
+CRF_RANGE = (0.0, 51.0)
+
+
+class Picture(Protocol):
+    """Three planes, such as a `Frame` or `DecodedFrame`: y uint8 [H, W]; u, v uint8 [ceil(H/2), ceil(W/2)]."""
+
+    @property
+    def y(self) -> np.ndarray: ...
+    @property
+    def u(self) -> np.ndarray: ...
+    @property
+    def v(self) -> np.ndarray: ...
+
+
+AnyPicture = Picture | tuple[np.ndarray, np.ndarray, np.ndarray]
+
+
+@dataclass(frozen=True, eq=False)
+class Tokens:
+    """The tokens of one group, and all that a decoder needs besides the model.
+
+    levels: int16 [T, h, w, C], quantised amplitudes (channels by rising frequency), |n| <= 4095; a causal model's are
+    +-1, one of its L = C bits each.
+    coarse: levels of the first frame at 1/2, 1/4 and 1/8 of its size, int16 [h_k, w_k, C] with h_k = ceil(h_(k-1) / 2);
+    empty for a causal model.
+    vectors: int16 [T - 1, h, w, 2], (dx, dy) of frames 1 .. T - 1 in quarter luma samples, |component| <= 511; x is
+    predicted from x + dx / 4 of the frame before. split: bool [T - 1, ceil(h/2), ceil(w/2)], 16x16 blocks whose four
+    vectors may differ. Both have length 0 for a causal model.
+    qualities: T quality indices 0..255, 28 of them double the quantisation step. width, height: luma samples.
+    """
+
+    levels: Levels
+    coarse: tuple[Levels, ...]
+    vectors: Levels
+    split: npt.NDArray[np.bool_]
+    qualities: tuple[int, ...]
+    width: int
+    height: int
+
+    @property
+    def bits(self) -> Bits:
+        """All levels as bits, uint8 [T, h, w, C, 24]: zero, sign, |n| >= 2, 4 .. 2048, digits 2^10 .. 2^0 of |n|.
+
+        A bit that the bits before it imply (`bitstream_spec.md`, 6.3) is 0 and would not be coded.
+        """
+        import torch
+
+        from bsqcodec.tokenizer.levels import to_bits
+
+        return to_bits(torch.from_numpy(self.levels)).numpy()
+
+    def with_bits(self, bits: Bits) -> Tokens:
+        """These tokens with other bits (same shape as `bits`); implied bits are not looked at."""
+        import torch
+
+        from bsqcodec.tokenizer.levels import BITS, from_bits
+
+        _check_bits(bits, (*self.levels.shape, BITS))
+        return replace(self, levels=from_bits(torch.from_numpy(bits)).numpy())
+
+    def packed(self) -> Bits:
+        """A causal model's tokens as the bits of the paper's code, uint8 [T, h, w, L]. UsageError for other models."""
+        if self.coarse or not (np.abs(self.levels) == 1).all():
+            raise UsageError("packed(): these tokens hold amplitudes, not one bit a channel; use bits")
+        return (self.levels > 0).astype(np.uint8)
+
+    @staticmethod
+    def unpack(bits: Bits, *, quality: int, width: int, height: int) -> Tokens:
+        """The inverse of `packed`: bits uint8 [T, h, w, L], the quality index of all frames, luma samples."""
+        if bits.ndim != 4:
+            raise UsageError(f"bits of shape {bits.shape}: must be [T, h, w, L]")
+        _check_bits(bits, bits.shape)
+        _, h, w, _ = bits.shape
+        levels = bits.astype(np.int16) * 2 - 1
+        vectors, split = np.zeros((0, h, w, 2), np.int16), np.zeros((0, -(-h // 2), -(-w // 2)), np.bool_)
+        return Tokens(levels, (), vectors, split, (quality,) * len(bits), width, height)
+
+    def __repr__(self) -> str:
+        frames, h, w, channels = self.levels.shape
+        return f"Tokens({frames} frames of {self.width}x{self.height}, {h}x{w} tokens of {channels} channels)"
+
+
+class Tokenizer:
+    """Frames to tokens to frames, with the same tokens and pictures as through a file.
+
+    No bit is coded; the prior still runs in `encode`, because it has a say in the choice of levels.
+    weights: a weights file, None = those that ship with the package for `tune` ("psnr" or "ms-ssim").
+    device: "auto", "cpu" or "cuda:N"; threads: CPU threads, 0 = all.
+    Raises UsageError, DeviceError, WeightsMismatchError as `encode` and `decode` do.
+    """
+
+    def __init__(
+        self,
+        weights: str | os.PathLike[str] | None = None,
+        *,
+        tune: str = "psnr",
+        device: str = "auto",
+        threads: int = 0,
+    ) -> None:
+        from bsqcodec.codec import load_model
+
+        self._model = load_model(weights, tune=tune, device=device, threads=threads)
+
+    @property
+    def name(self) -> str:
+        """The model's name."""
+        return self._model.name
+
+    def encode(self, frames: Sequence[AnyPicture], crf: float = 28.0) -> Tokens:
+        """Tokens of 1..65535 frames of one size, as one group.
+
+        frames: objects with planes y, u, v (`Frame`, `DecodedFrame`) or (y, u, v) tuples; uint8, luma [H, W], chroma
+        [ceil(H/2), ceil(W/2)]. crf: quality 0..51, lower is better. The whole group is held in memory.
+        Raises UsageError where frames or crf are none of this.
+        """
+        if not CRF_RANGE[0] <= crf <= CRF_RANGE[1]:  # False for NaN too
+            raise UsageError(f"crf {crf}: must lie in {CRF_RANGE[0]:g}..{CRF_RANGE[1]:g}")
+        pictures = _frames(frames)
+        from bsqcodec.codec.group import to_planes
+        from bsqcodec.codec.settings import intra_quality
+        from bsqcodec.codec.uncoded import analyse
+        from bsqcodec.tokenizer.transform import pad_planes
+
+        height, width = pictures[0].y.shape
+        h, w = _grid(width, height)
+        targets = [pad_planes(to_planes(picture, self._model.device), h, w) for picture in pictures]
+        group = analyse(self._model, targets, intra_quality(crf, self._model.config.crf_curve))
+        return _tokens(group, width, height)
+
+    def decode(self, tokens: Tokens) -> list[Frame]:
+        """The frames that tokens stand for (`Frame.pts` counts them from 0); the same as out of a file.
+
+        Raises UsageError for tokens that are inconsistent or of another model.
+        """
+        from bsqcodec.codec.group import to_frame
+        from bsqcodec.codec.uncoded import synthesise
+
+        self._check(tokens)
+        info = VideoInfo(tokens.width, tokens.height)
+        pictures = synthesise(self._model, self._group(tokens))
+        return [to_frame(planes, info, i, 1) for i, planes in enumerate(pictures)]
+
+    def _check(self, tokens: Tokens) -> None:
+        from bsqcodec.tokenizer.causal import CausalTokenizer
+
+        causal = isinstance(self._model.tokenizer, CausalTokenizer)
+        _check_tokens(tokens, self._model.config.prior.channels, causal)
+
+    def _group(self, tokens: Tokens) -> GroupLevels:
+        import torch
+
+        from bsqcodec.codec.uncoded import GroupLevels
+        from bsqcodec.motion import MotionField
+
+        device = self._model.device
+        fields = [
+            MotionField(torch.from_numpy(vectors.astype(np.int32)).to(device), torch.from_numpy(split).to(device))
+            for vectors, split in zip(tokens.vectors, tokens.split, strict=True)
+        ]
+        coarse = [torch.from_numpy(levels).to(device) for levels in tokens.coarse]
+        return GroupLevels(torch.from_numpy(tokens.levels).to(device), coarse, fields, list(tokens.qualities))
+
+
+def _tokens(group: GroupLevels, width: int, height: int) -> Tokens:
+    _, h, w, _ = group.levels.shape
+    vectors = np.zeros((len(group.fields), h, w, 2), np.int16)
+    split = np.zeros((len(group.fields), -(-h // 2), -(-w // 2)), np.bool_)
+    for i, field in enumerate(group.fields):
+        vectors[i], split[i] = field.vectors.cpu().numpy(), field.split.cpu().numpy()
+    coarse = tuple(levels.cpu().numpy() for levels in group.coarse)
+    return Tokens(group.levels.cpu().numpy(), coarse, vectors, split, tuple(group.qualities), width, height)
+
+
+def _frames(frames: Sequence[AnyPicture]) -> list[Frame]:
+    """The pictures as frames, checked: how many, uint8, one size."""
+    if not 1 <= len(frames) <= MAX_FRAMES:
+        raise UsageError(f"{len(frames)} frames: a group has 1..{MAX_FRAMES}")
+    pictures = [
+        Frame(*picture, pts=i) if isinstance(picture, tuple) else Frame(picture.y, picture.u, picture.v, i)
+        for i, picture in enumerate(frames)
+    ]
+    shape = pictures[0].y.shape
+    if len(shape) != 2 or 0 in shape:
+        raise UsageError(f"frame 0: luma of shape {shape}; must be [H, W]")
+    chroma = (-(-shape[0] // 2), -(-shape[1] // 2))
+    for i, frame in enumerate(pictures):
+        planes = (frame.y, frame.u, frame.v)
+        if tuple(plane.shape for plane in planes) != (shape, chroma, chroma):
+            raise UsageError(f"frame {i}: planes of {[p.shape for p in planes]}; must be {shape} and twice {chroma}")
+        if any(plane.dtype != np.uint8 for plane in planes):
+            raise UsageError(f"frame {i}: planes of {[str(p.dtype) for p in planes]}; must be uint8")
+    return pictures
+
+
+def _grid(width: int, height: int) -> tuple[int, int]:
+    return -(-height // TOKEN), -(-width // TOKEN)
+
+
+def _check_bits(bits: Bits, shape: tuple[int, ...]) -> None:
+    if bits.shape != shape or bits.dtype != np.uint8 or bits.max(initial=0) > 1:
+        raise UsageError(f"bits of {bits.dtype} {bits.shape}: must be uint8 0 or 1 of {shape}")
+
+
+def _check_tokens(tokens: Tokens, channels: int, causal: bool) -> None:
+    """Whether tokens are of one piece, and of a model with `channels`."""
+    h, w = _grid(tokens.width, tokens.height)
+    count = len(tokens.qualities)
+    if not count or any(not 0 <= quality <= MAX_QUALITY for quality in tokens.qualities):
+        raise UsageError(f"qualities {tokens.qualities}: must be one index of 0..{MAX_QUALITY} for each frame")
+    if causal and len(set(tokens.qualities)) != 1:
+        raise UsageError(f"qualities {tokens.qualities}: a group of this model has one quality")
+    fields, coarse = (0, []) if causal else (count - 1, _coarse_shapes(h, w, channels))
+    _check_array("levels", tokens.levels, (count, h, w, channels), MAX_LEVEL)
+    if len(tokens.coarse) != len(coarse):
+        raise UsageError(f"coarse: {len(tokens.coarse)} arrays, this model needs {len(coarse)}")
+    for part, shape in zip(tokens.coarse, coarse, strict=True):
+        _check_array("coarse", part, shape, MAX_LEVEL)
+    _check_array("vectors", tokens.vectors, (fields, h, w, 2), MAX_VECTOR)
+    if tokens.split.shape != (fields, -(-h // 2), -(-w // 2)) or tokens.split.dtype != np.bool_:
+        raise UsageError(f"split: {tokens.split.dtype} {tokens.split.shape}; must be bool, one flag a 16x16 block")
+    if causal:
+        tokens.packed()
+
+
+def _coarse_shapes(h: int, w: int, channels: int) -> list[tuple[int, ...]]:
+    shapes: list[tuple[int, ...]] = []
+    for _ in range(HALVINGS):
+        h, w = -(-h // 2), -(-w // 2)
+        shapes.append((h, w, channels))
+    return shapes
+
+
+def _check_array(name: str, array: np.ndarray, shape: tuple[int, ...], limit: int) -> None:
+    if array.dtype != np.int16 or array.shape != shape:
+        raise UsageError(f"{name}: {array.dtype} {array.shape}; these tokens need int16 {shape}")
+    if np.abs(array.astype(np.int32)).max(initial=0) > limit:
+        raise UsageError(f"{name}: a value lies outside of -{limit}..{limit}")

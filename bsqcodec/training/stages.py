@@ -1,0 +1,157 @@
+"""`bsqcodec train`: the stages of a plan, one after another, each skipped when complete and continued when not.
+
+What <out> holds: `config.toml` (a copy), a folder a stage (shards, or state.pt and log.jsonl), and <name>.safetensors
+once everything is done.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+import shutil
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from bsqcodec.codec.model import ModelConfig, load_model
+from bsqcodec.errors import UsageError
+from bsqcodec.motion import default_tables as default_motion
+from bsqcodec.prior.tables import default_tables
+from bsqcodec.tokenizer.causal import CausalConfig
+from bsqcodec.training import checkpoint
+from bsqcodec.training.calibrate import calibrate, with_curve
+from bsqcodec.training.causal import CURVE, ClipPool, Cutting, causal_shard, causal_task, code_pool
+from bsqcodec.training.clips import find_sources
+from bsqcodec.training.config import Material, Plan, Training, read_config
+from bsqcodec.training.export import export, fit_material
+from bsqcodec.training.generate import Maker, fill, missing
+from bsqcodec.training.loop import train
+from bsqcodec.training.material import Recording, predictive_shard
+from bsqcodec.training.pool import Pool
+from bsqcodec.training.tasks import Task, prior_task, tokenizer_task
+
+COPY = "config.toml"
+VALIDATION = "validation"  # folder inside a material stage's
+VALIDATION_SEED = 9000  # added to the seed
+
+_log = logging.getLogger("bsqcodec")
+
+
+def run(config: Path, data: Path, out: Path, resume: bool) -> None:
+    """Train what a config describes on the clips below `data`; the weights become <out>/<name>.safetensors.
+
+    Raises UsageError for a config it does not understand, a folder without clips, an `out` that holds another run.
+    """
+    plan = read_config(config)
+    for validation in (False, True):
+        find_sources(data, validation)
+    _prepare(config, out, resume)
+    if plan.threads:
+        torch.set_num_threads(plan.threads)
+    for stage in plan.stages:
+        if isinstance(stage, Material):
+            _make_material(plan, stage, data, out)
+        else:
+            _train_stage(plan, stage, out)
+    _finish(plan, data, out)
+
+
+def _prepare(config: Path, out: Path, resume: bool) -> None:
+    """Make the folder, or check that it is one of this config's runs."""
+    copy = out / COPY
+    if copy.exists() and not resume:
+        raise UsageError(f"{out}: holds a training already; go on with --resume or choose another folder")
+    if copy.exists() and copy.read_bytes() != config.read_bytes():
+        raise UsageError(f"{out}: was started with another config than {config}; choose another folder")
+    out.mkdir(parents=True, exist_ok=True)
+    if not copy.exists():
+        shutil.copyfile(config, copy)
+
+
+def stage_seed(plan: Plan, name: str) -> int:
+    """A seed 0..8999 of a stage: another for each, the same in each run."""
+    digest = hashlib.sha256(f"{plan.seed}/{name}".encode()).digest()
+    return int.from_bytes(digest[:4], "little") % VALIDATION_SEED
+
+
+def _make_material(plan: Plan, stage: Material, data: Path, out: Path) -> None:
+    folder, seed = out / stage.name, stage_seed(plan, stage.name)
+    splits = ((folder, stage.shards, seed), (folder / VALIDATION, stage.validation_shards, seed + VALIDATION_SEED))
+    for target, shards, number in splits:
+        if missing(target, shards, number):
+            make = _maker(plan, stage, data, out, validation=target != folder)
+            fill(target, shards, number, make, stage.processes)
+
+
+def _maker(plan: Plan, stage: Material, data: Path, out: Path, validation: bool) -> Maker:
+    sources = find_sources(data, validation)
+    if isinstance(plan.tokenizer, CausalConfig):
+        return partial(causal_shard, Cutting(stage.samples, stage.lengths, stage.crop), sources)
+    states = [_state(out, name) if name else None for name in (stage.tokenizer, stage.prices)]
+    recording = Recording(plan.tokenizer, plan.prior, stage.samples, stage.lengths, stage.crop, *states)
+    return partial(predictive_shard, recording, sources)
+
+
+def _state(out: Path, stage: str) -> Path:
+    return out / stage / checkpoint.NAME
+
+
+def _train_stage(plan: Plan, stage: Training, out: Path) -> None:
+    if checkpoint.steps_done(_state(out, stage.name)) >= stage.steps:
+        return
+    seed = stage_seed(plan, stage.name)
+    torch.manual_seed(seed)
+    task = _task(plan, stage)
+    if stage.start:
+        checkpoint.load_all(task.modules, _state(out, stage.start))
+    train(
+        task,
+        _pool(plan, stage, out, ""),
+        _pool(plan, stage, out, VALIDATION),
+        out / stage.name,
+        steps=stage.steps,
+        batch=stage.batch,
+        seed=seed,
+        resume=True,
+    )
+
+
+def _task(plan: Plan, stage: Training) -> Task[Any]:
+    if stage.do == "prior":
+        return prior_task(plan.prior, stage.rate, plan.compile)
+    if isinstance(plan.tokenizer, CausalConfig):
+        return causal_task(plan.tokenizer, plan.loss, stage.rate, plan.compile)
+    return tokenizer_task(plan.tokenizer, stage.rate, plan.compile)
+
+
+def _pool(plan: Plan, stage: Training, out: Path, split: str) -> Any:
+    """What a stage's batches are drawn from, in the training ("") or the validation split."""
+    folders = [out / name / split for name in stage.pools]
+    if not isinstance(plan.tokenizer, CausalConfig):
+        return Pool(folders)
+    if stage.do == "tokenizer":
+        return ClipPool(folders)
+    before = plan.stages[: plan.stages.index(stage)]
+    tokenizers = [s.name for s in before if isinstance(s, Training) and s.do == "tokenizer"]
+    return code_pool(folders, plan.tokenizer, _state(out, tokenizers[-1]))
+
+
+def _finish(plan: Plan, data: Path, out: Path) -> None:
+    """Fit the tables, calibrate, and write the weights."""
+    path = out / f"{plan.name}.safetensors"
+    if path.exists():
+        return
+    causal = isinstance(plan.tokenizer, CausalConfig)
+    tables = (default_tables(), default_motion()) if causal else fit_material([out / plan.last("material")])
+    config = ModelConfig(plan.name, plan.tune, plan.tokenizer, plan.prior, CURVE if causal else [])
+    states = _state(out, plan.last("tokenizer")), _state(out, plan.last("prior"))
+    if plan.calibrate is None:
+        export(path, config, states, tables)
+    else:
+        raw = out / "uncalibrated.safetensors"
+        export(raw, config, states, tables)
+        with_curve(raw, calibrate(load_model(raw, device="cpu"), data, plan.calibrate), path)
+        raw.unlink()
+    _log.info("%s: %d bytes", path, path.stat().st_size)

@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Protocol
 import numpy as np
 import numpy.typing as npt
 
+from bsqcodec.api import CRF_RANGE
 from bsqcodec.errors import UsageError
 from bsqcodec.frames import Frame, VideoInfo
 
@@ -32,7 +33,6 @@ TOKEN = 8  # luma samples a token is wide and high
 HALVINGS = 3  # smaller sizes that a first frame is built from
 MAX_LEVEL, MAX_VECTOR, MAX_QUALITY = 4095, 511, 255  # largest |level|, |vector component| and quality index
 MAX_FRAMES = 65535  # of a group
-CRF_RANGE = (0.0, 51.0)
 
 
 class Picture(Protocol):

@@ -22,6 +22,7 @@ import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -82,9 +83,9 @@ class BitHash:
 @contextmanager
 def hashed_bits() -> Iterator[BitHash]:
     """Hash everything that is encoded or decoded inside the block."""
-    import bsqcodec.codec.group as group
     from bsqcodec.prior.coding import TokenCoder
 
+    group: Any = import_module("bsqcodec.codec.group")
     seen = BitHash()
     code, encode_field, decode_field = TokenCoder.code, group.encode_field, group.decode_field
 
@@ -103,7 +104,7 @@ def hashed_bits() -> Iterator[BitHash]:
         return motion
 
     TokenCoder.code = hashed_code  # type: ignore[method-assign]
-    group.encode_field, group.decode_field = hashed_encode, hashed_decode  # type: ignore[assignment]
+    group.encode_field, group.decode_field = hashed_encode, hashed_decode
     try:
         yield seen
     finally:

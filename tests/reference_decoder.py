@@ -18,12 +18,7 @@ from reference_range_coder import MASK, WORD, interval, split_point
 Planes = list[np.ndarray]
 SIZES = (8, 4, 4)
 DTYPES = {"F16": "<f2", "I8": "i1", "I32": "<i4", "U16": "<u2"}
-CHROMA_CHANNELS = [
-    c for c, name in enumerate(
-        "Y Y Y U V Y Y Y Y Y Y Y U U V V Y Y Y Y Y Y Y Y Y Y Y U U U V V V Y Y Y Y Y Y Y Y Y Y Y Y Y Y Y "
-        "U U U U V V V V Y Y Y Y Y Y Y Y Y Y Y Y Y U U U V V V Y Y Y Y Y Y Y Y U U V V Y Y Y Y Y U V Y".split()
-    ) if name != "Y"
-]  # fmt: skip
+CHANNEL_PLANES = "YYYUVYYYYYYYUUVVYYYYYYYYYYYUUUVVVYYYYYYYYYYYYYYYUUUUVVVVYYYYYYYYYYYYYUUUVVVYYYYYYYYYUUVVYYYYYUVY"
 
 
 class Bits:
@@ -215,8 +210,7 @@ def hats(quality: int) -> list[float]:
 def reconstructed(weights: Weights, planes: Planes, levels: np.ndarray, quality: int, kind: int) -> Planes:
     """9.3: a picture from its prediction and levels."""
     t, step = weights.part("tokenizer."), round(128 * 2 ** (quality / 28)) / 256
-    scale = np.ones(96)
-    scale[CHROMA_CHANNELS] = np.float32(weights.tokenizer.chroma_step)
+    scale = np.array([1.0 if plane == "Y" else np.float32(weights.tokenizer.chroma_step) for plane in CHANNEL_PLANES])
     offset = np.concatenate([np.zeros((96, 1)), t["offset"].astype(np.float64)], 1)
     y = levels + np.sign(levels) * offset[np.arange(96), np.minimum(np.abs(levels), 3)]
     base = pack(planes) + (y * step * scale) @ t["synthesis.weight"].astype(np.float64).T
@@ -228,7 +222,8 @@ def reconstructed(weights: Weights, planes: Planes, levels: np.ndarray, quality:
         patches.append(((cut.reshape(*cut.shape[:2], -1) - mean) / step).clip(-8, 8))
     inputs = np.concatenate([*patches, y.clip(-8, 8), *(mean / 128 - 1 for mean in means)], -1)
     condition = hats(quality) + [float(kind == i) for i in range(5)]
-    return finished(base + step * Network(weights)(inputs[None], condition)[0])
+    silent = (y == 0).all(-1, keepdims=True) & (kind == 4)
+    return finished(base + step * np.where(silent, 0, Network(weights)(inputs[None], condition)[0]))
 
 
 def finished(samples: np.ndarray) -> Planes:

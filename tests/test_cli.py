@@ -263,7 +263,7 @@ def test_encode_and_info_report_the_same_psnr(clip, tmp_path, invoke):
 
 def test_train_hands_its_options_over(tmp_path, invoke, monkeypatch):
     calls = []
-    monkeypatch.setitem(sys.modules, "bsqcodec.train", SimpleNamespace(run=lambda *args: calls.append(args)))
+    monkeypatch.setitem(sys.modules, "bsqcodec.training", SimpleNamespace(run=lambda *args: calls.append(args)))
     (tmp_path / "base.toml").write_text("")
     options = ("--config", tmp_path / "base.toml", "--data", tmp_path, "--out", tmp_path / "out")
     assert invoke("train", *options).exit_code == 0

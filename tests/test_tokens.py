@@ -13,16 +13,21 @@ import pytest
 import torch
 
 import bsqcodec
-from bsqcodec.codec import GroupEncoder, decode_group, load_model
+from bsqcodec import tokens
+from bsqcodec.codec import GroupEncoder, decode_group, load_model, pyramid
 from bsqcodec.codec.model import ModelConfig, save_model
 from bsqcodec.codec.uncoded import Keeping, NoCoder, PassThrough
+from bsqcodec.container.types import MAX_GROUP_FRAMES
 from bsqcodec.errors import UsageError
 from bsqcodec.frames import Frame, VideoInfo
 from bsqcodec.motion import default_tables as motion_tables
+from bsqcodec.motion.compensate import VECTOR_LIMIT
 from bsqcodec.prior.network import PriorConfig, PriorNetwork
 from bsqcodec.prior.tables import default_tables
+from bsqcodec.tokenizer import levels, transform
 from bsqcodec.tokenizer.causal import CausalConfig, CausalTokenizer
 from bsqcodec.tokenizer.predictive import PredictiveConfig, PredictiveTokenizer
+from bsqcodec.tokenizer.quality import STEP_Q8
 
 WIDTH, HEIGHT = 70, 45  # odd: 9 x 6 tokens, 5 x 3, 3 x 2, 2 x 1
 SMALL = {"dim": 16, "depth": 2, "heads": 2, "mlp": 16}
@@ -251,6 +256,12 @@ def test_a_coder_of_nothing_cannot_read() -> None:
     assert NoCoder().code("zero", bits, np.full(2, 9, np.uint16)) is bits
     with pytest.raises(ValueError, match="no stream"):
         NoCoder().code("zero", None, np.full(2, 9, np.uint16))
+
+
+def test_limits_are_those_of_the_rooms() -> None:
+    assert (tokens.TOKEN, tokens.HALVINGS) == (transform.TOKEN, pyramid.LEVELS - 1)
+    assert (tokens.MAX_LEVEL, tokens.MAX_VECTOR) == (levels.MAX_LEVEL, VECTOR_LIMIT)
+    assert (tokens.MAX_QUALITY, tokens.MAX_FRAMES) == (len(STEP_Q8) - 1, MAX_GROUP_FRAMES)
 
 
 def test_the_names_come_without_torch() -> None:

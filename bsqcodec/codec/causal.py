@@ -45,9 +45,7 @@ def synthesise(model: Model, levels: Tensor, quality: int) -> list[Planes]:
         return _pictures(_tokenizer(model).from_levels(levels.unsqueeze(0), which))
 
 
-def decode_causal(
-    model: Model, coder: Coder, frames: int, h: int, w: int, qualities: Sequence[int]
-) -> list[Planes]:
+def decode_causal(model: Model, coder: Coder, frames: int, h: int, w: int, qualities: Sequence[int]) -> list[Planes]:
     """The inverse: all pictures of a group."""
     if len(set(qualities)) != 1:
         raise BitstreamError("a group of this model must have one quality")
@@ -76,9 +74,7 @@ def _features(model: Model, before: Tensor | None, like: Tensor, position: int, 
     if before is not None:
         references = context.References(before, references.energy)
     kind = context.INTER if position else 0
-    extra = context.auxiliary(
-        h, w, quality=quality, kind=kind, position=position, vectors=None, device=like.device
-    )
+    extra = context.auxiliary(h, w, quality=quality, kind=kind, position=position, vectors=None, device=like.device)
     return context.features(references, extra, model.tokens.config)
 
 

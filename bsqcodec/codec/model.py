@@ -1,7 +1,7 @@
 """A model: tokenizer, prior, motion tables and their configuration, as one safetensors file.
 
 The file's metadata holds the configuration as JSON under "bsqcodec"; its SHA-256 is the model's identity in streams.
-Tensors: tokenizer.* (float16), prior.* (int8 weights, int32 biases), prior.table.* (uint16 and int32 tables), motion.*.
+Tensors: tokenizer.* (float16), prior.* (int8 weights, int32 biases), table.* (uint16), motion.*.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 METADATA = "bsqcodec"
 KERNELS = ("auto", "int8", "float32")
 KERNEL_VARIABLE = "BSQCODEC_KERNEL"  # the same integers whichever is chosen; for tests and timings
-Config = TypeVar("Config", PredictiveConfig, CausalConfig, PriorConfig)
+Config = TypeVar("Config")
 
 
 @dataclass(frozen=True)
@@ -67,8 +67,9 @@ class ModelConfig:
 
 
 def _config(kind: type[Config], raw: dict[str, Any]) -> Config:
-    known = {f.name for f in fields(kind)}
-    return kind(**{key: tuple(value) if isinstance(value, list) else value for key, value in raw.items() if key in known})
+    known = {f.name for f in fields(kind)}  # type: ignore[arg-type]
+    values = {key: tuple(value) if isinstance(value, list) else value for key, value in raw.items() if key in known}
+    return kind(**values)
 
 
 @dataclass(frozen=True)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 from torch import Tensor
 
 from bsqcodec.tokenizer.quality import step, x264_quality
@@ -16,7 +18,7 @@ def intra_quality(crf: float, curve: list[tuple[float, float]] | None = None) ->
     if not curve:
         return max(0, min(255, round(x264_quality(crf)) - INTER_OFFSET))
     knots = sorted(curve)
-    for (low, a), (high, b) in zip(knots, knots[1:], strict=False):
+    for (low, a), (high, b) in pairwise(knots):
         if crf <= high or (high, b) == knots[-1]:
             return max(0, min(255, round(a + (b - a) * (crf - low) / (high - low))))
     return max(0, min(255, round(knots[0][1])))

@@ -117,7 +117,7 @@ class Int8(Float32):
 
     def linear(self, x: Tensor, layer: nn.Module) -> Tensor:
         flat = x.reshape(-1, x.shape[-1]).to(torch.int8)
-        total = torch._int_mm(flat, layer.weight8.t())  # type: ignore[operator,union-attr]
+        total = torch._int_mm(flat, layer.weight8.t())  # type: ignore[operator]
         return total.reshape(*x.shape[:-1], -1).float().add_(layer.bias)  # type: ignore[arg-type]
 
 

@@ -53,7 +53,8 @@ def _cheapest(y: np.ndarray, offsets: np.ndarray, p: np.ndarray, price: float) -
         bits = _BITS[65536 - p[:, 0]] + sign_bits + _amplitude_bits(level, p)
         cost = np.where(level > 0, (size - point) ** 2 + price * bits, np.inf)
         best, least = np.where(cost < least, level, best), np.minimum(cost, least)
-    return np.where(y > 0, best, -best)
+    signed: np.ndarray = np.where(y > 0, best, -best)
+    return signed
 
 
 def _amplitude_bits(level: np.ndarray, p: np.ndarray) -> np.ndarray:
@@ -64,4 +65,5 @@ def _amplitude_bits(level: np.ndarray, p: np.ndarray) -> np.ndarray:
         _BITS[65536 - p[:, 3]] + np.where(level == 3, _BITS[p[:, 5]], _BITS[65536 - p[:, 5]]),
         _BITS[p[:, 3]] + 2 * octave - 3,
     )
-    return np.where(level < 2, _BITS[65536 - p[:, 2]], above)
+    bits: np.ndarray = np.where(level < 2, _BITS[65536 - p[:, 2]], above)
+    return bits

@@ -136,7 +136,9 @@ class TokenCoder:
         out = np.zeros(zero_p.size, dtype=np.int16)
         if where.size:
             some = sums.reshape(-1, sums.shape[-1])[torch.from_numpy(where).to(sums.device), 1:]
-            out[where] = self._code_nonzero(coder, self.tables.probabilities(some), None if given is None else given[where])
+            out[where] = self._code_nonzero(
+                coder, self.tables.probabilities(some), None if given is None else given[where]
+            )
         return out.reshape(sums.shape[:2])
 
     def _code_nonzero(self, coder: Coder, p: np.ndarray, levels: np.ndarray | None) -> np.ndarray:
@@ -181,8 +183,8 @@ class TokenCoder:
 
 
 def all_neighbours(embedded: Tensor) -> Tensor:
-    """Training's view of every phase at once: embeddings [B, h, w, E] -> neighbours of earlier phases [B, h, w, 8 E]."""
-    b, h, w, e = embedded.shape
+    """Training's view of all phases at once: embeddings [B, h, w, E] -> earlier phases' neighbours [B, h, w, 8 E]."""
+    _, h, w, _ = embedded.shape
     rank = torch.zeros(2, 2, dtype=torch.long)
     for phase, (row, column) in enumerate(PHASES):
         rank[row, column] = phase

@@ -36,7 +36,7 @@ class References:
     energy: Tensor
 
     def moved(self, vectors: Tensor) -> References:
-        """Fetch along motion vectors [h, w, 2] (dx, dy in quarter luma samples): the token nearest to where each points."""
+        """Fetch along vectors [h, w, 2] (dx, dy in quarter luma samples): the token nearest to where each points."""
         h, w, _ = self.levels.shape
         row = torch.arange(h, device=vectors.device)[:, None]
         column = torch.arange(w, device=vectors.device)[None]
@@ -52,7 +52,7 @@ class References:
         return References(self.levels[row, column], self.energy[row, column])
 
     def updated(self, levels: Tensor) -> References:
-        """The references of what follows, once this frame's levels are known: energy' = (3 energy + magnitude + 2) >> 2."""
+        """The references of what follows this frame's levels: energy' = (3 energy + magnitude + 2) >> 2."""
         energy = (self.energy.to(torch.int32) * 3 + magnitude(levels).to(torch.int32) + 2) >> 2
         return References(levels, energy.to(torch.uint8))
 

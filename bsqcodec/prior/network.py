@@ -3,7 +3,8 @@
 A trunk of window attention sees what is known before the frame is (the reference tokens moved along the motion, their
 energy, vectors, quality); a light net per token then mixes in the neighbours already coded (the tokens of earlier
 phases), and a head per band of channels sees the bands before it.
-Legend: B batch, h w tokens, N tokens of a phase, D width, C channels a token, S = 64 tokens in a window, K decisions a channel.
+Legend: B batch, h w tokens, N tokens of a phase, D width, C channels a token, S = 64 tokens in a window,
+K decisions a channel.
 """
 
 from __future__ import annotations
@@ -148,8 +149,7 @@ class PriorNetwork(nn.Module):
         hidden = ops.rescale(ops.linear(inputs, self.hidden[band]), SUM - ACTIVATION, 0, ACTIVATION_MAX)
         total = ops.linear(hidden, self.heads[band])
         size = (end - start) * self.config.decisions
-        return total[..., :size].unflatten(-1, (end - start, self.config.decisions))
-
+        return total[..., :size].reshape(*total.shape[:-1], end - start, self.config.decisions)
 
     def integers(self) -> dict[str, np.ndarray]:
         """Every parameter on its integer grid: weights int8, biases int32, for a weights file."""

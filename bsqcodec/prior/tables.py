@@ -30,8 +30,8 @@ class Tables:
     """All integer tables of the prior.
 
     logistic: uint16 [4095]; exp: uint16 [128], softmax numerators.
-    exponent: uint16 [8], P(|n| >= 2^(4 + i) given |n| >= 2^(3 + i)); mantissa: uint16 [12, 11], digit d (0 = least) of a
-    level whose leading one is at exponent e.
+    exponent: uint16 [8], P(|n| >= 2^(4 + i) given |n| >= 2^(3 + i)); mantissa: uint16 [12, 11], digit d
+    (0 = least) of a level whose leading one is at exponent e.
     """
 
     logistic: np.ndarray

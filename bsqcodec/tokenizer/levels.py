@@ -29,7 +29,7 @@ def quantise(latent: Tensor, threshold: float | Tensor) -> Tensor:
 
 
 def to_bits(levels: Tensor) -> Tensor:
-    """Levels [..., C] -> bits [..., C, BITS] uint8 in the order zero, sign, ge2^1.., mantissa 2^10..2^0; implied bits are 0."""
+    """Levels [..., C] -> uint8 [..., C, BITS]: zero, sign, ge2^1 .., mantissa 2^10 .. 2^0; implied bits are 0."""
     magnitude = levels.abs().to(torch.int32)
     exponents = [magnitude >= (1 << k) for k in range(1, EXPONENTS)]
     leading = sum(e.to(torch.int32) for e in exponents) if exponents else torch.zeros_like(magnitude)

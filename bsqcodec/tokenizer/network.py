@@ -1,4 +1,4 @@
-"""The transformer of tokenizer encoder and decoder: attention inside windows of 8x8 tokens, so cost is linear in pixels.
+"""The transformer of tokenizer encoder and decoder: attention in windows of 8x8 tokens, so cost is linear in pixels.
 
 Blocks have no normalisation layers and use ReLU: all that is left is products, sums and a softmax, which is what
 integer arithmetic can follow (design of the prior, `bsqcodec/prior`).
@@ -81,7 +81,8 @@ class Block(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """x [B, T, h, w, D] -> the same shape."""
         x = x + self.attend(x)
-        return x + self.down(F.relu(self.up(x)))
+        out: Tensor = x + self.down(F.relu(self.up(x)))
+        return out
 
     def attend(self, x: Tensor) -> Tensor:
         b, t, h, w, d = x.shape
@@ -93,11 +94,12 @@ class Block(nn.Module):
         scores = scores + self.bias[:, self.index].repeat(1, t, t).to(scores.dtype)
         scores = scores.masked_fill(~window_mask(b, t, h, w, self.shift, x.device), -1e4)
         mixed = (scores.softmax(-1).to(v.dtype) @ v).transpose(1, 2).reshape(n, s, d)
-        return self.out(merge(mixed, (b, t, h, w), grid, self.shift))
+        out: Tensor = self.out(merge(mixed, (b, t, h, w), grid, self.shift))
+        return out
 
 
 class WindowTransformer(nn.Module):
-    """features [B, T, h, w, in] and a condition [B, c] -> [B, T, h, w, out]; every second block's windows are shifted."""
+    """features [B, T, h, w, in], condition [B, c] -> [B, T, h, w, out]; every second block's windows are shifted."""
 
     def __init__(self, inputs: int, outputs: int, condition: int, *, dim: int, depth: int, heads: int, mlp: int):
         super().__init__()

@@ -94,14 +94,17 @@ class PredictiveTokenizer(nn.Module):
     def reconstruct(self, latent: Tensor, prediction: Tensor, quality: Tensor, kind: Tensor) -> Tensor:
         """Dequantised latents [B, h, w, C] and prediction [B, h, w, 96] -> samples 0..255 (not rounded)."""
         step = self.steps[quality][:, None, None, None]
-        base = prediction + self.synthesis(latent * (step * self.scale))
+        base: Tensor = prediction + self.synthesis(latent * (step * self.scale))
         features = [_centred(base, step), latent.clamp(-CLIP, CLIP), _means(base)]
         correction = step * self._run(self.decoder, features, quality, kind)
         return base + correction * self._corrected(latent, kind)
 
     def _corrected(self, latent: Tensor, kind: Tensor) -> Tensor:
-        """Which tokens the decoder transformer may change, bool [B, h, w, 1]: all but the silent ones of a frame
-        predicted from the frame before. A token copied again and again must stay a copy, or small corrections add up."""
+        """Which tokens the decoder transformer may change, bool [B, h, w, 1].
+
+        All but the silent ones of a frame predicted from the frame before: a token copied again and again must stay a
+        copy, or small corrections add up.
+        """
         first = (kind != INTER)[:, None, None, None]
         return first | (latent != 0).any(-1, keepdim=True)
 
@@ -117,7 +120,7 @@ def _patches(samples: Tensor) -> Tensor:
 
 def _means(samples: Tensor) -> Tensor:
     """Mean of each plane's part of a token, scaled to about -1..1: [B, h, w, 3]."""
-    parts = samples.split([LUMA, 16, 16], dim=-1)
+    parts = torch.split(samples, [LUMA, 16, 16], dim=-1)
     return torch.stack([part.mean(-1) for part in parts], dim=-1) / 128 - 1
 
 

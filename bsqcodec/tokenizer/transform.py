@@ -58,7 +58,7 @@ def pack(planes: Planes) -> Tensor:
 
 def unpack(samples: Tensor) -> Planes:
     """The inverse of `pack`."""
-    y, u, v = samples.split([LUMA, 16, 16], dim=-1)
+    y, u, v = torch.split(samples, [LUMA, 16, 16], dim=-1)
     return unblocks(y, TOKEN), unblocks(u, TOKEN // 2), unblocks(v, TOKEN // 2)
 
 
@@ -68,7 +68,10 @@ def patches(planes: Planes, margin: int) -> Tensor:
     planes: float luma [B, 8h, 8w], chroma [B, 4h, 4w]; margin even. Edges are replicated.
     Returns [B, h, w, (8 + 2 margin)^2 + 2 (4 + margin)^2].
     """
-    parts = [_plane_patches(plane, size, m) for plane, size, m in zip(planes, (8, 4, 4), (margin, margin // 2, margin // 2), strict=True)]
+    parts = [
+        _plane_patches(plane, size, m)
+        for plane, size, m in zip(planes, (8, 4, 4), (margin, margin // 2, margin // 2), strict=True)
+    ]
     return torch.cat(parts, dim=-1)
 
 

@@ -24,6 +24,7 @@ from bsqcodec.frames import Frame, VideoInfo
 from bsqcodec.results import Tally
 from bsqcodec.tokenizer.causal import CausalConfig
 from bsqcodec.tokenizer.transform import Planes
+from bsqcodec.training.by_hand import finish
 from bsqcodec.training.clips import find_sources, steady_excerpts
 from bsqcodec.training.x264 import x264_psnr
 
@@ -153,4 +154,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    finish(main)

@@ -21,6 +21,7 @@ from bsqcodec.prior.network import PriorConfig, PriorNetwork
 from bsqcodec.prior.tables import Tables, fit_tables
 from bsqcodec.tokenizer.causal import CausalConfig, CausalTokenizer
 from bsqcodec.tokenizer.predictive import PredictiveConfig, PredictiveTokenizer
+from bsqcodec.training.by_hand import finish
 from bsqcodec.training.checkpoint import load_part, read
 
 TAIL = 4  # smallest |level| whose decisions come from tables and not from the network
@@ -109,4 +110,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    finish(main)

@@ -18,6 +18,7 @@ from pathlib import Path
 import torch
 from tqdm import tqdm
 
+from bsqcodec.training.by_hand import finish
 from bsqcodec.training.checkpoint import write
 from bsqcodec.training.clips import find_sources
 from bsqcodec.training.material import Recording, predictive_shard
@@ -84,4 +85,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    finish(main)

@@ -17,10 +17,10 @@ import torch
 from torch import nn
 from tqdm import tqdm
 
-from bsqcodec.errors import BsqError
 from bsqcodec.prior.network import PriorConfig
 from bsqcodec.tokenizer.predictive import PredictiveConfig
 from bsqcodec.training import checkpoint
+from bsqcodec.training.by_hand import finish
 from bsqcodec.training.pool import Pool
 from bsqcodec.training.tasks import Loss, Task, prior_task, tokenizer_task
 
@@ -144,22 +144,19 @@ def main() -> None:
         task = tokenizer_task(PredictiveConfig(), arguments.rate, compiled)
     else:
         task = prior_task(PriorConfig(), arguments.rate, compiled)
-    try:
-        if arguments.start:
-            checkpoint.load_all(task.modules, arguments.start)
-        train(
-            task,
-            Pool(arguments.pool),
-            Pool([arguments.validation]),
-            arguments.out,
-            steps=arguments.steps,
-            batch=arguments.batch,
-            seed=arguments.seed,
-            resume=arguments.resume,
-        )
-    except BsqError as error:
-        parser.error(str(error))
+    if arguments.start:
+        checkpoint.load_all(task.modules, arguments.start)
+    train(
+        task,
+        Pool(arguments.pool),
+        Pool([arguments.validation]),
+        arguments.out,
+        steps=arguments.steps,
+        batch=arguments.batch,
+        seed=arguments.seed,
+        resume=arguments.resume,
+    )
 
 
 if __name__ == "__main__":
-    main()
+    finish(main)

@@ -33,8 +33,8 @@ def quantise(v: Tensor) -> tuple[Tensor, Tensor]:
 def entropy_loss(u: Tensor, temperature: float = 100.0) -> Tensor:
     """Mean entropy of a token's bits minus the entropy of the mean bit, in nats a bit (eq. 7-9).
 
-    Bits are independent given u. Soft probability of bit i is sigmoid(2 tau u_i / sqrt(L)); minimising the first term makes codes certain,
-    maximising the second uses all of them.
+    Bits are independent given u. Soft probability of bit i is sigmoid(2 tau u_i / sqrt(L)); minimising the first term
+    makes codes certain, maximising the second uses all of them.
     """
     p = torch.sigmoid(2 * temperature * u / math.sqrt(u.shape[-1])).clamp(1e-6, 1 - 1e-6)
     each = _binary_entropy(p).mean()

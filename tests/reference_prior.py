@@ -18,7 +18,8 @@ SIDE = 8
 
 def shift_round(total: Int, shift: int, low: int, high: int) -> Int:
     """floor(total / 2^shift + 1/2), saturated."""
-    return np.clip((total + (1 << shift - 1)) >> shift, low, high)
+    rounded: Int = np.clip((total + (1 << shift - 1)) >> shift, low, high)
+    return rounded
 
 
 def linear(x: Int, arrays: Arrays, name: str) -> Int:
@@ -33,14 +34,16 @@ def narrow(stream: Int) -> Int:
 
 
 def add(stream: Int, total: Int) -> Int:
-    return np.clip(stream + shift_round(total, 3, -32767, 32767), -32767, 32767)
+    kept: Int = np.clip(stream + shift_round(total, 3, -32767, 32767), -32767, 32767)
+    return kept
 
 
 def softmax_mix(scores: Int, values: Int, exp: Int) -> Int:
     """scores [S], values [S, d] -> [d]: rounded mean of values with weights exp(score)."""
     weights = exp[np.minimum((scores.max() - scores + 64) >> 7, 127)]
     total = int(weights.sum())
-    return (2 * (weights @ values) + total) // (2 * total)
+    mixed: Int = (2 * (weights @ values) + total) // (2 * total)
+    return mixed
 
 
 def attend(x: Int, arrays: Arrays, name: str, heads: int, shift: int, exp: Int) -> Int:

@@ -331,6 +331,68 @@ def test_levels_round_trip(config: PriorConfig, h: int, w: int) -> None:
     assert reader.decoder.exhausted()
 
 
+class Recorder:
+    """A coder that writes down every decision."""
+
+    def __init__(self) -> None:
+        self.steps: list[tuple[str, list[int], list[int]]] = []
+
+    def code(self, plane: str, bits: np.ndarray | None, p: np.ndarray) -> np.ndarray:
+        assert bits is not None
+        if bits.size:
+            self.steps.append((plane, bits.tolist(), p.tolist()))
+        return bits
+
+
+def probability(total: int) -> int:
+    """P of a sum of fraction 11, from the definition: logits in 1/128 nat."""
+    logit = min(max((int(total) + 8) >> 4, -2047), 2047) / 128
+    return min(max(round(65536 / (1 + float(np.exp(-logit)))), 1), 65535)
+
+
+def decisions(levels: list[int], sums: np.ndarray, tables: Tables) -> list[tuple[str, list[int], list[int]]]:
+    """What coding a band's levels (token after token, channel after channel) must write: (bit plane, bits, P)."""
+    some = [i for i, n in enumerate(levels) if n]
+    steps = [("zero", [int(n == 0) for n in levels], [probability(s[0]) for s in sums])]
+    steps.append(("sign", [int(levels[i] > 0) for i in some], [probability(sums[i][1]) for i in some]))
+    alive = some
+    for k in range(1, 12):
+        p = [probability(sums[i][1 + k]) if k <= 3 else int(tables.exponent[k - 4]) for i in alive]
+        steps.append((f"ge{1 << k}" if k <= 3 else "ge16+", [int(abs(levels[i]) >= 1 << k) for i in alive], p))
+        alive = [i for i in alive if abs(levels[i]) >= 1 << k]
+    for digit in range(10, -1, -1):
+        where = [i for i in some if abs(levels[i]) >= 2 << digit]
+        p = []
+        for i in where:
+            exponent = abs(levels[i]).bit_length() - 1
+            p.append(probability(sums[i][5]) if exponent == 1 else int(tables.mantissa[exponent, digit]))
+        steps.append(("mantissa", [abs(levels[i]) >> digit & 1 for i in where], p))
+    return [step for step in steps if step[1]]
+
+
+@pytest.mark.parametrize(("h", "w"), GRIDS)
+def test_decisions_and_their_order_are_as_specified(h: int, w: int) -> None:
+    """Every bit and every probability that reaches the coder, from the reference's sums."""
+    built = network(seed=w, gain=2.0)
+    levels = random_levels((h, w, CONFIG.channels), h)
+    x, tables = features(h, w), fit_tables(random_levels((999,), 1).numpy())
+    exp = EXP.numpy().astype(np.int64)
+    plain = levels.numpy().astype(np.int64)
+    sums = reference.sums(x.numpy().astype(np.int64), plain, built.integers(), CONFIG, exp)
+    expected = []
+    for row, column in PHASES:
+        start = 0
+        for end in CONFIG.bands:
+            part = plain[row::2, column::2, start:end].ravel().tolist()
+            if part:
+                of_part = sums[row::2, column::2, start:end].reshape(-1, CONFIG.decisions)
+                expected += decisions(part, of_part, tables)
+            start = end
+    recorder = Recorder()
+    TokenCoder(frozen(built), Float32(EXP), tables).code(recorder, x, levels)
+    assert recorder.steps == expected
+
+
 @pytest.mark.parametrize("value", [0, 1, -1, 2, 3, -3, 4, 15, -16, 2047, 2048, 4095, -4095])
 def test_flat_levels_round_trip(value: int) -> None:
     built = frozen(network())
@@ -381,14 +443,17 @@ def test_references_follow_the_motion() -> None:
     h, w = 5, 7
     levels = torch.arange(h * w, dtype=torch.int16).reshape(h, w, 1)
     references = context.References(levels, levels.to(torch.uint8))
-    vectors = torch.from_numpy(np.random.default_rng(0).integers(-150, 151, (h, w, 2)).astype(np.int32))
-    moved = references.moved(vectors)
-    for y, x in np.ndindex(h, w):
-        dx, dy = (int(v) for v in vectors[y, x])
-        row = min(max((32 * y + 16 + dy) // 32, 0), h - 1)
-        column = min(max((32 * x + 16 + dx) // 32, 0), w - 1)
-        assert moved.levels[y, x] == levels[row, column]
-        assert moved.energy[y, x] == levels[row, column]
+    for shift in range(-140, 141):  # every phase of a token, and far outside
+        vectors = torch.tensor([shift, 7 - shift], dtype=torch.int32).expand(h, w, 2)
+        moved = references.moved(vectors)
+        rows = [min(max((32 * y + 16 + 7 - shift) // 32, 0), h - 1) for y in range(h)]
+        columns = [min(max((32 * x + 16 + shift) // 32, 0), w - 1) for x in range(w)]
+        assert torch.equal(moved.levels, levels[rows][:, columns])
+        assert torch.equal(moved.energy, levels[rows][:, columns].to(torch.uint8))
+    own = torch.zeros(h, w, 2, dtype=torch.int32)
+    own[2, 3] = torch.tensor([-40, 70])
+    assert references.moved(own).levels[2, 3] == levels[4, 2]
+    assert references.moved(own).levels[2, 4] == levels[2, 4]
     large = references.enlarged(9, 14)
     assert all(large.levels[y, x] == levels[y // 2, x // 2] for y, x in np.ndindex(9, 14))
 

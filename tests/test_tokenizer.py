@@ -355,3 +355,19 @@ def test_upsample_is_exact_integer_arithmetic(seed: int) -> None:
     got = pyramid.upsample(frame, 3, 5)
     for plane, small, size in zip(got, frame, (8, 4, 4), strict=True):
         assert np.array_equal(plane.numpy(), doubled(small.numpy())[: 3 * size, : 5 * size])
+
+
+def test_upsample_rounds_exact_halves_up() -> None:
+    """Sums that lie halfway are rare (one in 16,384), so many samples, in int64 arrays."""
+    plane = np.random.default_rng(0).integers(0, 256, (320, 320))
+    wide = np.pad(plane, 2, mode="edge")
+    taps = {0: (-3, 29, 111, -9), 1: (-9, 111, 29, -3)}
+    total = np.zeros((640, 640), np.int64)
+    for down, right in np.ndindex(2, 2):
+        for i, ty in enumerate(taps[down]):
+            for j, tx in enumerate(taps[right]):
+                total[down::2, right::2] += ty * tx * wide[down + i : down + i + 320, right + j : right + j + 320]
+    assert ((total % 16384) == 8192).sum() >= 5
+    frame = (torch.from_numpy(plane.astype(np.uint8)),) * 3
+    got = pyramid.upsample(frame, 80, 80)[0]
+    assert np.array_equal(got.numpy(), np.clip((total + 8192) >> 14, 0, 255))

@@ -10,7 +10,7 @@ from bsqcodec.tokenizer.quality import step, x264_quality
 
 INTER_OFFSET = 9  # indices (28 an octave): frames that nothing long-lived is predicted from get a coarser step
 LEVEL_PRICE = 0.2  # steps^2 a bit is worth when levels are chosen (high-rate theory: 0.115)
-CUT_FLOOR, CUT_RATIO, CUT_ACTIVITY = 6.0, 2.5, 0.9  # grey levels; ratios
+CUT_FLOOR, CUT_RATIO, CUT_ACTIVITY = 6.0, 2.5, 0.75  # grey levels; ratios
 
 
 def intra_quality(crf: float, curve: list[tuple[float, float]] | None = None) -> int:

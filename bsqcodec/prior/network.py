@@ -23,6 +23,7 @@ PHASES = ((0, 0), (1, 1), (0, 1), (1, 0))  # (row, column) parity, in coding ord
 NEIGHBOURS = ((-1, -1), (-1, 0), (-1, 1), (0, -1), (0, 1), (1, -1), (1, 0), (1, 1))
 AUXILIARY = 40  # features that are not channels: quality, kind, motion, place in the group
 LOGIT_SHIFT, LOGIT_MAX = 4, 2047  # sums (fraction 11) to logits in 1/128 nat
+MAX_HEAD = 40  # width of an attention head: 40 x 127^2 plus bias and mask stay below 2^24
 MASKED = -(1 << 20)  # added to the score of padding: its exp table entry is 0
 
 
@@ -168,6 +169,7 @@ class PriorNetwork(nn.Module):
         for key, old in expected.items():
             if arrays[key].shape != old.shape or arrays[key].dtype != old.dtype:
                 raise ValueError(f"prior.{key} is {arrays[key].dtype} {arrays[key].shape}, not {old.dtype} {old.shape}")
+        self._check_sums(arrays)
         with torch.no_grad():
             for name, module in self.named_modules():
                 if isinstance(module, Linear):
@@ -176,6 +178,21 @@ class PriorNetwork(nn.Module):
                 elif isinstance(module, Block):
                     bias = torch.from_numpy(arrays[f"{name}.attention"].astype(np.float32))
                     module.bias.copy_(bias / 2**SUM)
+
+    def _check_sums(self, arrays: dict[str, np.ndarray]) -> None:
+        """Raise ValueError where a sum could reach 2^24, beyond which float32 does not hold every integer."""
+        if self.config.dim > MAX_HEAD * self.config.heads:
+            raise ValueError(f"a head of {self.config.dim // self.config.heads} is wider than {MAX_HEAD}")
+        for name, module in self.named_modules():
+            if isinstance(module, Linear):
+                weight = np.abs(arrays[f"{name}.weight"].astype(np.int64)).sum(1)
+                largest = (ACTIVATION_MAX * weight + np.abs(arrays[f"{name}.bias"].astype(np.int64))).max()
+                if largest >= 1 << 24:
+                    raise ValueError(f"sums of prior.{name} can reach {largest}, 2^24 is too much")
+            elif isinstance(module, Block):
+                bias = np.abs(arrays[f"{name}.attention"].astype(np.int64)).max()
+                if bias >= 1 << 17:
+                    raise ValueError(f"prior.{name}.attention reaches {bias}, 2^17 is too much")
 
 
 def _pad8(x: Tensor) -> Tensor:

@@ -22,7 +22,7 @@ from bsqcodec.tokenizer.predictive import PredictiveConfig
 from bsqcodec.training import checkpoint
 from bsqcodec.training.by_hand import finish
 from bsqcodec.training.pool import Pool
-from bsqcodec.training.tasks import Loss, Task, prior_task, tokenizer_task
+from bsqcodec.training.tasks import Loss, Task, decoder_task, prior_task, tokenizer_task
 
 CHECKPOINT_SECONDS = 120
 WARM_UP = 100  # steps, or a tenth of a short training
@@ -124,7 +124,7 @@ def _log(out: Path, step: int, figures: dict[str, float]) -> None:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("what", choices=("tokenizer", "prior"))
+    parser.add_argument("what", choices=("tokenizer", "decoder", "prior"))
     parser.add_argument("--pool", type=Path, nargs="+", required=True)
     parser.add_argument("--validation", type=Path, required=True)
     parser.add_argument("--out", type=Path, required=True)
@@ -142,6 +142,8 @@ def main() -> None:
     compiled = not arguments.no_compile
     if arguments.what == "tokenizer":
         task = tokenizer_task(PredictiveConfig(), arguments.rate, compiled)
+    elif arguments.what == "decoder":
+        task = decoder_task(PredictiveConfig(), arguments.rate, compiled)
     else:
         task = prior_task(PriorConfig(), arguments.rate, compiled)
     if arguments.start:

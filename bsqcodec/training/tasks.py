@@ -13,7 +13,7 @@ from bsqcodec.prior.network import PriorConfig, PriorNetwork
 from bsqcodec.tokenizer.predictive import PredictiveConfig, PredictiveTokenizer
 from bsqcodec.training.pool import Batch
 from bsqcodec.training.prior import prior_bits
-from bsqcodec.training.tokenizer import Laplace, tokenizer_loss
+from bsqcodec.training.tokenizer import Laplace, decoder_loss, tokenizer_loss
 
 LAPLACE_RATE = 2e-3
 GENTLE = 0.01  # share of the learning rate for layers that start as the DCT: the full rate destroys them
@@ -48,6 +48,23 @@ def tokenizer_task(config: PredictiveConfig, rate: float, compiled: bool) -> Tas
     ]
     modules = nn.ModuleDict({"tokenizer": tokenizer, "laplace": laplace})
     return Task(modules, groups, lambda batch: tokenizer_loss(batch, tokenizer, laplace))
+
+
+def decoder_task(config: PredictiveConfig, rate: float, compiled: bool) -> Task[Batch]:
+    """The predictive tokenizer's decoder alone at a peak learning rate; the rest of the tokenizer stays as it is."""
+    tokenizer = PredictiveTokenizer(config).requires_grad_(False)
+    for part in (tokenizer.decoder, tokenizer.synthesis):
+        part.requires_grad_(True)
+    tokenizer.offset.requires_grad_(True)
+    if compiled:
+        tokenizer.decoder.compile(dynamic=False)
+    groups: list[dict[str, Any]] = [
+        {"params": list(tokenizer.decoder.parameters()), "lr": rate},
+        {"params": [tokenizer.synthesis.weight], "lr": rate * GENTLE},
+        {"params": [tokenizer.offset], "lr": rate},
+    ]
+    modules = nn.ModuleDict({"tokenizer": tokenizer})
+    return Task(modules, groups, lambda batch: decoder_loss(batch, tokenizer))
 
 
 def prior_task(config: PriorConfig, rate: float, compiled: bool) -> Task[Batch]:

@@ -24,6 +24,7 @@ LAGRANGIAN = 0.15  # squared error in steps^2 a bit is worth (high-rate theory: 
 CHROMA_WEIGHT = 1.5  # the price of chroma's error, near that of (6Y + U + V) / 8 in dB
 NEAR = 0.6  # amplitude in steps from which a latent feels gradients
 CUT = 0.75  # steps: where the Laplace model's zero ends, near the mean choice
+TINY = 1e-4  # steps^2: planes whose error is smaller are all the same
 FLOOR = 0.02  # steps^2 a token: crops that cost less are all the same
 LOW_BAND = 8
 
@@ -78,6 +79,24 @@ def tokenizer_loss(batch: Batch, tokenizer: PredictiveTokenizer, laplace: Laplac
         "nonzero": float((levels != 0).sum() / tokens.sum()),
     }
     return loss, parts
+
+
+def decoder_loss(batch: Batch, tokenizer: PredictiveTokenizer) -> tuple[Tensor, dict[str, float]]:
+    """Loss of the decoder alone, on the levels the material was coded with, and its parts.
+
+    The loss is the mean over crops of (6 ln D_Y + ln D_U + ln D_V) / 8, D in steps^2: the PSNR results are measured by,
+    so that chroma, whose errors are small in steps, is not sold for luma.
+    """
+    latent = tokenizer.dequantise(batch.levels)
+    decoded = tokenizer.reconstruct(latent, batch.prediction, batch.quality, batch.kind)
+    step = tokenizer.steps[batch.quality][:, None, None, None]
+    error = ((decoded - batch.target) / step) ** 2 * batch.inside[..., None]
+    tokens = batch.inside.sum((1, 2))
+    planes = zip(torch.split(error, [LUMA, 16, 16], dim=-1), (6, 1, 1), strict=True)
+    logs = [weight * (plane.sum((1, 2, 3)) / (tokens * plane.shape[-1]) + TINY).log() for plane, weight in planes]
+    loss = torch.stack(logs).sum(0).mean() / 8
+    means = [float(part.detach().mean()) for part in logs]
+    return loss, {"loss": float(loss.detach()), "y": means[0] / 6, "u": means[1], "v": means[2]}
 
 
 def _luma_psnr(decoded: Tensor, batch: Batch) -> float:

@@ -6,6 +6,7 @@
     [[stages]]                  in order; each fills the folder <out>/<name>
         do = "material"         shards of training material        (Material)
         do = "tokenizer"        training of the tokenizer on pools (Training)
+        do = "decoder"          training of its decoder alone, on the levels of pools (Training, predictive only)
         do = "prior"            training of the prior on pools     (Training)
     [loss]                      of a causal tokenizer              (CausalLoss)
     [calibrate]                 crf against x264, predictive only  (Calibration)
@@ -84,8 +85,10 @@ class Plan:
     calibrate: Calibration | None
 
     def last(self, do: str) -> str:
-        """Name of the last stage of a kind ("material", "tokenizer", "prior")."""
-        return [s.name for s in self.stages if (s.do if isinstance(s, Training) else "material") == do][-1]
+        """Name of the last stage of a kind: "material", "tokenizer" (its decoder's training too), "prior"."""
+        kinds = {"decoder": "tokenizer"}
+        done = [(s.name, s.do if isinstance(s, Training) else "material") for s in self.stages]
+        return [name for name, kind in done if kinds.get(kind, kind) == do][-1]
 
 
 @dataclass(frozen=True)
@@ -158,9 +161,9 @@ def _stage(raw: dict[str, Any], where: str) -> Material | Training:
     do = raw.get("do")
     if do == "material":
         return _take(Material, {key: value for key, value in raw.items() if key != "do"}, where)
-    if do in ("tokenizer", "prior"):
+    if do in ("tokenizer", "decoder", "prior"):
         return _take(Training, raw, where)
-    raise ValueError(f"{where}do = {do!r}: must be one of material, tokenizer, prior")
+    raise ValueError(f"{where}do = {do!r}: must be one of material, tokenizer, decoder, prior")
 
 
 def _table(raw: Any, where: str) -> dict[str, Any]:

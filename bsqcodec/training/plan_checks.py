@@ -53,7 +53,7 @@ def check_stages(plan: Plan) -> None:
             raise ValueError(f"stages: name = {stage.name!r} must be a folder's name that no other stage has")
         if isinstance(stage, Training):
             _check_training(stage, before, plan.kind == "causal")
-            before[stage.name] = stage.do
+            before[stage.name] = _kind(stage)
             continue
         for do, needed in (("tokenizer", stage.tokenizer), ("prior", stage.prices)):
             if needed and (plan.kind == "causal" or before.get(needed) != do):
@@ -66,11 +66,18 @@ def check_stages(plan: Plan) -> None:
             raise ValueError(f"stages: none with do = {do!r}; a model needs one of each")
 
 
+def _kind(stage: Training) -> str:
+    """What a stage leaves behind: a decoder's training leaves a whole tokenizer."""
+    return "tokenizer" if stage.do == "decoder" else stage.do
+
+
 def _check_training(stage: Training, before: dict[str, str], causal: bool) -> None:
     for pool in stage.pools:
         if before.get(pool) != "material":
             raise ValueError(f"stages: {stage.name} needs a material stage {pool!r} before it")
-    if stage.start and before.get(stage.start) != stage.do:
-        raise ValueError(f"stages: {stage.name} needs a {stage.do} stage {stage.start!r} before it to start from")
+    if stage.do == "decoder" and (causal or not stage.start):
+        raise ValueError(f"stages: {stage.name} needs the start of a predictive tokenizer stage")
+    if stage.start and before.get(stage.start) != _kind(stage):
+        raise ValueError(f"stages: {stage.name} needs a {_kind(stage)} stage {stage.start!r} before it to start from")
     if causal and stage.do == "prior" and "tokenizer" not in before.values():
         raise ValueError(f"stages: {stage.name} learns the codes of a tokenizer; train one before it")

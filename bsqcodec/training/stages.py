@@ -30,7 +30,7 @@ from bsqcodec.training.generate import Maker, fill, missing
 from bsqcodec.training.loop import train
 from bsqcodec.training.material import Recording, predictive_shard
 from bsqcodec.training.pool import Pool
-from bsqcodec.training.tasks import Task, prior_task, tokenizer_task
+from bsqcodec.training.tasks import Task, decoder_task, prior_task, tokenizer_task
 
 COPY = "config.toml"
 VALIDATION = "validation"  # folder inside a material stage's
@@ -104,7 +104,9 @@ def _train_stage(plan: Plan, stage: Training, out: Path) -> None:
     seed = stage_seed(plan, stage.name)
     torch.manual_seed(seed)
     task = _task(plan, stage)
-    if stage.start:
+    if stage.do == "decoder":
+        checkpoint.load_part(task.modules["tokenizer"], _state(out, stage.start), "tokenizer")
+    elif stage.start:
         checkpoint.load_all(task.modules, _state(out, stage.start))
     train(
         task,
@@ -123,6 +125,8 @@ def _task(plan: Plan, stage: Training) -> Task[Any]:
         return prior_task(plan.prior, stage.rate, plan.compile)
     if isinstance(plan.tokenizer, CausalConfig):
         return causal_task(plan.tokenizer, plan.loss, stage.rate, plan.compile)
+    if stage.do == "decoder":
+        return decoder_task(plan.tokenizer, stage.rate, plan.compile)
     return tokenizer_task(plan.tokenizer, stage.rate, plan.compile)
 
 

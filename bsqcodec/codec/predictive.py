@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from bsqcodec.codec import pyramid
-from bsqcodec.codec.settings import LEVEL_PRICE
+from bsqcodec.codec.settings import LEVEL_PRICES
 from bsqcodec.motion import MotionField, compensate
 from bsqcodec.prior import context
 from bsqcodec.prior.choice import Wanted
@@ -88,7 +88,7 @@ class PredictiveCoder:
             if target is not None:
                 latent = self.tokenizer.latents(pack(target).float().unsqueeze(0), predicted, *which)
                 levels = self.tokenizer.levels(latent, which[1])[0]
-                wanted = Wanted(latent[0], self.tokenizer.offset, LEVEL_PRICE)
+                wanted = Wanted(latent[0], self.tokenizer.offset, LEVEL_PRICES[kind])
             position = self.position if kind == INTER else 0
             extra = context.auxiliary(
                 h, w, quality=quality, kind=kind, position=position, vectors=vectors, device=self.device

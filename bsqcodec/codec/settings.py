@@ -9,8 +9,9 @@ from torch import Tensor
 from bsqcodec.tokenizer.quality import step, x264_quality
 
 INTER_OFFSET = 9  # indices (28 an octave): frames that nothing long-lived is predicted from get a coarser step
-# steps^2 a bit is worth when levels are chosen, by kind: pyramid levels full .. 1/8, then inter frames (high-rate theory:
-# 0.115). An error of a small size is spread over many pixels, and a first frame is what a group's silent tokens show.
+# Steps^2 a bit is worth when levels are chosen, by kind: pyramid levels full .. 1/8, then inter frames (high-rate
+# theory: 0.115). An error of a small size is spread over many pixels, and a first frame is what a group's silent
+# tokens show.
 LEVEL_PRICES = (0.15, 0.05, 0.02, 0.01, 0.2)
 CUT_FLOOR, CUT_RATIO, CUT_ACTIVITY = 6.0, 2.5, 0.75  # grey levels; ratios
 

@@ -195,7 +195,7 @@ def test_black_frames_cost_nearly_nothing(model):
     assert sum(stats.bits for stats in groups[0].frames[1:]) / 11 / (96 * 64) < 0.01
     assert size_of(groups) < 0.05 * 12 * 96 * 64 / 8
     for stats in groups[0].frames:
-        assert stats.sse_y <= 96 * 64  # off by one at most on average
+        assert stats.sse_y <= 4 * 96 * 64  # off by two at most: half a step (17 / 8 = 2.1 levels of the mean) at crf 28
 
 
 def test_crf_0_is_nearly_lossless(model):

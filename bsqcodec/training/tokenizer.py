@@ -21,6 +21,7 @@ from bsqcodec.tokenizer.transform import LUMA, SAMPLES
 from bsqcodec.training.pool import Batch
 
 LAGRANGIAN = 0.15  # squared error in steps^2 a bit is worth (high-rate theory: 0.115)
+RATE_SLOPE = 0.5  # share of the rate's slope that latents feel: levels chosen at its price are shrunk once already
 CHROMA_WEIGHT = 1.5  # the price of chroma's error, near that of (6Y + U + V) / 8 in dB
 NEAR = 0.6  # amplitude in steps from which a latent feels gradients
 CUT = 0.75  # steps: where the Laplace model's zero ends, near the mean choice
@@ -70,7 +71,7 @@ def tokenizer_loss(batch: Batch, tokenizer: PredictiveTokenizer, laplace: Laplac
     slope = (latent.abs() * near / scale.detach() * inside).sum((1, 2, 3)) / tokens / math.log(2)
     cost = weighted + LAGRANGIAN * bits
     share = 1 / (cost.detach() + FLOOR)
-    loss = (share * (weighted + LAGRANGIAN * (slope + 0.2 * bits))).mean()
+    loss = (share * (weighted + LAGRANGIAN * (RATE_SLOPE * slope + 0.2 * bits))).mean()
     parts = {
         "logcost": float((cost.detach() + FLOOR).log().mean()),
         "distortion": float(weighted.detach().mean()),

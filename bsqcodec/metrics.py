@@ -2,13 +2,14 @@
 
 Conventions, because tools differ silently: a video's PSNR is the mean over frames of the frame PSNRs (in dB),
 and a frame's "YUV" PSNR is (6Y+U+V)/8 of its planes' PSNRs. `Quality.psnr_y_pooled` is the other convention,
-10 log10 of the mean squared error over all frames. Peak is 255. MS-SSIM is that of `pytorch-msssim`.
+10 log10 of the mean squared error over all frames. Peak is 255. The mean squared error is scikit-image's, MS-SSIM
+that of `pytorch-msssim`.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from itertools import zip_longest
 from typing import Protocol
@@ -99,15 +100,19 @@ class Quality:
 
 
 def mse(reference: np.ndarray, decoded: np.ndarray) -> float:
-    """Mean squared error of two uint8 planes [H, W], exact. Raises UsageError when the shapes differ."""
+    """Mean squared error of two uint8 arrays of the same shape, exact; planes [H, W] or pictures [H, W, 3].
+
+    Raises UsageError when shapes or types differ.
+    """
     if reference.shape != decoded.shape:
         raise UsageError(
             f"planes of {_size(reference)} and {_size(decoded)} samples cannot be compared; give both the same size"
         )
     if reference.dtype != np.uint8 or decoded.dtype != np.uint8:
         raise UsageError(f"planes must be uint8, not {reference.dtype} and {decoded.dtype}; convert them first")
-    difference = reference.astype(np.int32) - decoded.astype(np.int32)
-    return int(np.sum(np.square(difference), dtype=np.int64)) / difference.size
+    from skimage.metrics import mean_squared_error  # slow to import, and `bsqcodec.results` needs only the cap
+
+    return float(mean_squared_error(reference, decoded))
 
 
 def psnr_from_mse(value: float) -> float:
@@ -126,23 +131,50 @@ def frame_psnr(reference: Planes, decoded: Planes) -> FramePsnr:
 
 
 def ms_ssim_y(reference: Planes, decoded: Planes) -> float | None:
-    """MS-SSIM of the luma planes (1 = identical), or None when the short side is 160 px or less.
+    """MS-SSIM of the luma planes; see `ms_ssim_of`."""
+    return ms_ssim_of(reference.y, decoded.y)
 
-    Five scales do not fit into such a frame; fewer scales would be another metric, so there is no value.
+
+def ms_ssim_of(reference: np.ndarray, decoded: np.ndarray) -> float | None:
+    """MS-SSIM of two uint8 planes [H, W], or mean over the channels of two pictures [H, W, 3]; 1 = identical.
+
+    None when the short side is 160 px or less: five scales do not fit, and fewer scales would be another metric.
     Raises UsageError when the sizes differ or when `pytorch-msssim` is not installed.
     """
-    if reference.y.shape != decoded.y.shape:
-        raise UsageError(f"frames of {_size(reference.y)} and {_size(decoded.y)} px cannot be compared")
-    if min(reference.y.shape) <= MS_SSIM_MIN_SIDE:
+    if reference.shape != decoded.shape:
+        raise UsageError(f"frames of {_size(reference)} and {_size(decoded)} px cannot be compared")
+    if min(reference.shape[:2]) <= MS_SSIM_MIN_SIDE:
         return None
     try:
         import torch
         from pytorch_msssim import ms_ssim
     except ImportError:
         raise UsageError("MS-SSIM needs pytorch-msssim; install it with: pip install 'bsqcodec[bench]'") from None
-    planes = [torch.from_numpy(p.astype(np.float32))[None, None] for p in (reference.y, decoded.y)]  # [1, 1, H, W]
+    if np.array_equal(reference, decoded):
+        return 1.0  # exactly, which sums in float32 need not give
+    pictures = [np.atleast_3d(picture).astype(np.float32) for picture in (reference, decoded)]
+    # [1, C, H, W], channels last in memory: contiguous planes take four times as long
+    channels = [torch.from_numpy(picture).permute(2, 0, 1)[None] for picture in pictures]
     with torch.no_grad():
-        return float(ms_ssim(planes[0], planes[1], data_range=PEAK))
+        return min(1.0, float(ms_ssim(*channels, data_range=PEAK)))
+
+
+def paired(reference: Iterable[Planes], decoded: Iterable[Planes]) -> Iterator[tuple[Planes, Planes]]:
+    """The frames of two videos, two by two, in constant memory.
+
+    Raises UsageError when the sizes or the numbers of frames differ, or when both are empty.
+    """
+    count = 0
+    for a, b in zip_longest(reference, decoded):
+        if a is None or b is None:
+            longer = "reference" if b is None else "decoded video"
+            raise UsageError(f"the {longer} goes on after frame {count - 1}; compare videos of the same length")
+        if a.y.shape != b.y.shape:
+            raise UsageError(f"frame {count}: {_size(a.y)} and {_size(b.y)} px cannot be compared; give one size")
+        yield a, b
+        count += 1
+    if not count:
+        raise UsageError("there is no frame to compare; both videos are empty")
 
 
 def compare(reference: Iterable[Planes], decoded: Iterable[Planes], *, ms_ssim: bool = False) -> Quality:
@@ -151,15 +183,8 @@ def compare(reference: Iterable[Planes], decoded: Iterable[Planes], *, ms_ssim: 
     Raises UsageError when the sizes or the numbers of frames differ, or when both are empty.
     """
     quality = Quality()
-    for a, b in zip_longest(reference, decoded):
-        if a is None or b is None:
-            longer = "reference" if b is None else "decoded video"
-            raise UsageError(
-                f"the {longer} goes on after frame {quality.frames - 1}; compare videos of the same length"
-            )
+    for a, b in paired(reference, decoded):
         quality.add(a, b, ms_ssim=ms_ssim)
-    if not quality.frames:
-        raise UsageError("there is no frame to compare; both videos are empty")
     return quality
 
 
@@ -168,4 +193,4 @@ def _capped_mean(values: list[float]) -> float:
 
 
 def _size(plane: np.ndarray) -> str:
-    return "x".join(str(side) for side in reversed(plane.shape))
+    return "x".join(str(side) for side in reversed(plane.shape[:2]))

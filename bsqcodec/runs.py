@@ -73,7 +73,7 @@ class EncodeRun:
             self._writer.write_group(encoded.group)
             self.tally.add_group(encoded.group.pts, encoded.group.durations, encoded.plane_bits)
             for frame in encoded.frames:
-                self.tally.add_frame(frame.sse_y, frame.sse_u, frame.sse_v)
+                self.tally.add_frame(frame.sse_y, frame.sse_u, frame.sse_v, frame.bits)
                 if self.crcs is not None:
                     self.crcs.append(frame.crc)
 

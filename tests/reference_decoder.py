@@ -125,7 +125,9 @@ def magnitude(n: np.ndarray) -> np.ndarray:
     return np.array([prior.magnitude_symbol(i) for i in range(39)])[np.minimum(np.abs(n), 38)]
 
 
-def features(config: SimpleNamespace, levels: np.ndarray, energy: np.ndarray, quality: int, kind: int, t: int, vectors):
+def features(
+    config: SimpleNamespace, levels: np.ndarray, energy: np.ndarray, quality: int, kind: int, t: int, vectors, change=0
+):
     """7.3: int [h, w, F]; vectors int [h, w, 2] or None."""
     h, w, _ = levels.shape
     row, column = np.mgrid[:h, :w]
@@ -138,7 +140,11 @@ def features(config: SimpleNamespace, levels: np.ndarray, energy: np.ndarray, qu
     apart[:, 1:] = np.maximum(apart[:, 1:], np.abs(motion[:, 1:] - motion[:, :-1]).max(-1))
     parts = [magnitude(levels), 16 * levels[..., : config.signed].clip(-4, 4), energy]
     parts += [np.broadcast_to(np.array(flat), (h, w, 25)), np.stack(quadrant, -1)]
-    parts += [magnitude(motion), magnitude(apart)[..., None], np.zeros((h, w, 8), np.int64)]
+    parts += [
+        magnitude(motion),
+        magnitude(apart)[..., None],
+        np.broadcast_to([min(64, max(0, change)), min(64, max(0, -change))] + 6 * [0], (h, w, 8)),
+    ]
     return np.concatenate(parts, -1)  # missing inputs at the end count as zero
 
 
@@ -274,7 +280,9 @@ def _predictive(weights: Weights, h: int, w: int, qualities, motion: bytes, toke
             ((32 * column + 16 + moves[..., 0]) >> 5).clip(0, w - 1),
         )
         levels, energy = levels[at], energy[at]
-        levels = reader.picture(features(weights.prior, levels, energy, quality, 4, t, moves))
+        levels = reader.picture(
+            features(weights.prior, levels, energy, quality, 4, t, moves, quality - qualities[t - 1])
+        )
         energy = (3 * energy + magnitude(levels) + 2) >> 2
         planes = reconstructed(weights, planes, levels, quality, 4)
         yield planes

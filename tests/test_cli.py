@@ -64,7 +64,48 @@ FROZEN = {
         "--help -h",
     },
     "info": {"FILE", "--json", "--check", "--help -h"},
-    "train": {"--config", "--data", "--out", "--resume", "--help -h"},
+    "compare": {
+        "ORIGINAL",
+        "FILE...",
+        "--limit",
+        "--picture",
+        "--frame",
+        "--overwrite -y",
+        "--metrics",
+        "--device",
+        "--gpu",
+        "--threads",
+        "--weights",
+        "--quiet -q",
+        "--verbose -v",
+        "--json",
+        "--help -h",
+    },
+    "bench": {
+        "--dataset",
+        "--data",
+        "--download",
+        "--frames",
+        "--scale",
+        "--anchors",
+        "--tune",
+        "--crf",
+        "--anchor-crf",
+        "--keyint",
+        "--metrics",
+        "--device",
+        "--gpu",
+        "--threads",
+        "--weights",
+        "--jobs",
+        "--out -o",
+        "--dry-run",
+        "--quiet -q",
+        "--verbose -v",
+        "--json",
+        "--help -h",
+    },
+    "train": {"--config", "--data", "--out", "--jobs", "--resume", "--help -h"},
 }
 
 
@@ -139,7 +180,7 @@ def test_no_new_options():
     assert commands.keys() == FROZEN.keys()
 
 
-@pytest.mark.parametrize("name", ["encode", "decode", "info", "train"])
+@pytest.mark.parametrize("name", ["encode", "decode", "info", "compare", "bench", "train"])
 def test_help_has_two_examples_and_a_line_for_every_option(invoke, name):
     result = invoke(name, "-h", env={"COLUMNS": "200"})
     assert result.exit_code == 0
@@ -268,7 +309,7 @@ def test_train_hands_its_options_over(tmp_path, invoke, monkeypatch):
     options = ("--config", tmp_path / "base.toml", "--data", tmp_path, "--out", tmp_path / "out")
     assert invoke("train", *options).exit_code == 0
     assert invoke("train", *options, "--resume").exit_code == 0
-    assert calls == [(tmp_path / "base.toml", tmp_path, tmp_path / "out", resume) for resume in (False, True)]
+    assert calls == [(tmp_path / "base.toml", tmp_path, tmp_path / "out", resume, 1) for resume in (False, True)]
     assert invoke("train", "--config", tmp_path / "gone.toml", *options[2:]).exit_code == 2
     assert invoke("train").exit_code == 2
 

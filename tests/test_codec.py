@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 import bsqcodec
 from bsqcodec.codec import EncodedGroup, GroupEncoder, Model, check_model, decode_group, load_model
 from bsqcodec.codec.model import KERNEL_VARIABLE, ModelConfig, save_model
-from bsqcodec.codec.settings import INTER_OFFSET, inter_quality, intra_quality, is_cut
+from bsqcodec.codec.settings import INTER_OFFSETS, inter_quality, intra_quality, is_cut
 from bsqcodec.container import StreamHeader
 from bsqcodec.errors import BitstreamError, DeviceError, UsageError, WeightsMismatchError
 from bsqcodec.frames import Frame, VideoInfo
@@ -210,7 +210,11 @@ def test_quality_index_of_a_crf():
     curve = [(40.0, 200.0), (20.0, 100.0), (30.0, 140.0)]
     assert [intra_quality(crf, curve) for crf in (0, 20, 25, 30, 35, 51)] == [20, 100, 120, 140, 170, 255]
     assert intra_quality(33, [(20.0, 77.0)]) == 77
-    assert [inter_quality(q) for q in (0, 250)] == [INTER_OFFSET, 255]
+    assert [inter_quality(q, t) for q, t in ((0, 1), (30, 4), (250, 7))] == [
+        INTER_OFFSETS[1],
+        30 + INTER_OFFSETS[0],
+        255,
+    ]
 
 
 # --- cuts ----------------------------------------------------------------------------------------

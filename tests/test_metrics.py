@@ -165,27 +165,3 @@ def test_x264_decodes_all_frames_and_gets_smaller_with_the_crf() -> None:
     assert good.psnr_y > 35 > bad.psnr_y
     target = (len(made[0].data) + len(made[1].data)) // 2
     assert len(x264.encode_to_size(frames, Fraction(25), target).data) == pytest.approx(target, rel=0.05)
-
-
-def test_bd_rate_of_a_curve_at_a_tenth_more_rate_is_ten_percent() -> None:
-    pytest.importorskip("bjontegaard")
-    import rd
-
-    anchor = [{"bpp": 0.02 * 2**i, "psnr": 30.0 + 2 * i, "ms_ssim": 0.9 + 0.02 * i} for i in range(5)]
-    test = [p | {"bpp": 1.1 * p["bpp"]} for p in anchor]
-    assert rd.bd_rate(anchor, test) == pytest.approx(10, abs=0.01)
-    assert rd.bd_rate(anchor, test, "ms_ssim") == pytest.approx(10, abs=0.01)
-    assert rd.bd_rate(anchor, test[:2]) is None
-    assert rd.bd_rate(anchor, [p | {"psnr": p["psnr"] - 20} for p in test]) is None
-    assert rd.overlap_db(anchor, test[2:]) == pytest.approx(4)
-
-
-def test_broken_promises_are_found() -> None:
-    import rd
-
-    good = {"clip": "a", "crf": 20.0, "bpp": 0.2, "psnr": 36.0, "reported_psnr": 36.004}
-    lower = good | {"crf": 24.0, "bpp": 0.1, "psnr": 34.0, "reported_psnr": 34.0}
-    assert rd.broken_promises([lower, good]) == []
-    assert "bpp does not fall" in rd.broken_promises([good, lower | {"bpp": 0.2}])[0]
-    assert "psnr does not fall" in rd.broken_promises([good, lower | {"psnr": 36.5, "reported_psnr": 36.5}])[0]
-    assert "decoded 34.000 dB" in rd.broken_promises([good, lower | {"reported_psnr": 34.02}])[0]

@@ -198,7 +198,9 @@ def test_features(kind: int) -> None:
         "quadrant": np.stack([64 * (kind != 4) * (2 * (row % 2) + column % 2 == i) for i in range(4)], -1),
         "vector": mag(motion),
         "disagreement": mag(np.maximum(above, left).max(-1, keepdims=True)),
-        "reserved": np.zeros((h, w, 8), int),
+        "coarser": np.full((h, w, 1), 64 if kind == context.INTER else 0),
+        "finer": np.zeros((h, w, 1), int),
+        "reserved": np.zeros((h, w, 6), int),
     }
     table = rows("7.3", "feature")
     sizes = {"C + S": channels + signed, "C": channels}
@@ -210,6 +212,7 @@ def test_features(kind: int) -> None:
         h,
         w,
         quality=quality,
+        change=70 if kind == context.INTER else 0,
         kind=kind,
         position=t,
         vectors=None if moves is None else torch.from_numpy(moves),

@@ -44,7 +44,7 @@ def stacked(*decorators: Callable[[F], F]) -> Callable[[F], F]:
 
 overwrite_option = click.option("-y", "--overwrite", is_flag=True, help="Replace OUT if it exists.", panel=IO)
 
-device_options = stacked(
+where_options = stacked(
     click.option(
         "--device",
         callback=_device,
@@ -54,16 +54,20 @@ device_options = stacked(
         panel=SPEED,
     ),
     click.option("--gpu", type=click.IntRange(0), metavar="N", help="Same as --device cuda:N.", panel=SPEED),
+)
+weights_option = click.option(
+    "--weights",
+    type=click.Path(dir_okay=False),
+    metavar="FILE",
+    help="Model weights (.safetensors) instead of those that ship with bsqcodec.",
+    panel=SPEED,
+)
+device_options = stacked(
+    where_options,
     click.option(
         "--threads", type=click.IntRange(0), default=0, metavar="N", help="CPU threads, 0 = all.", panel=SPEED
     ),
-    click.option(
-        "--weights",
-        type=click.Path(dir_okay=False),
-        metavar="FILE",
-        help="Model weights (.safetensors) instead of those that ship with bsqcodec.",
-        panel=SPEED,
-    ),
+    weights_option,
 )
 
 talk_options = stacked(

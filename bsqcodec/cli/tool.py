@@ -9,7 +9,9 @@ import rich_click as click
 from click.exceptions import Exit, NoArgsIsHelpError
 
 from bsqcodec import __version__
+from bsqcodec.cli.bench import bench
 from bsqcodec.cli.code import decode, encode
+from bsqcodec.cli.compare import compare
 from bsqcodec.cli.exits import report
 from bsqcodec.cli.options import HELP
 from bsqcodec.cli.probe import info
@@ -67,5 +69,5 @@ def cli() -> None:
     """
 
 
-for command in (encode, decode, info, train):
+for command in (encode, decode, info, compare, bench, train):
     cli.add_command(command)

@@ -28,8 +28,11 @@ FOLDER = click.Path(exists=True, file_okay=False, path_type=Path)
     metavar="DIR",
     help="Folder for checkpoints and the exported weights.",
 )
+@click.option(
+    "--jobs", type=click.IntRange(1), default=1, metavar="N", help="Stages side by side where none needs the other."
+)
 @click.option("--resume", is_flag=True, help="Go on from the last checkpoint in --out.")
-def train(config: Path, data: Path, out: Path, resume: bool) -> None:
+def train(config: Path, data: Path, out: Path, resume: bool, jobs: int) -> None:
     """Train a model as a config file describes it.
 
     The configs that made the shipped weights are in bsqcodec/training/configs.
@@ -37,7 +40,7 @@ def train(config: Path, data: Path, out: Path, resume: bool) -> None:
     from bsqcodec.training import run
 
     try:
-        run(config, data, out, resume)
+        run(config, data, out, resume, jobs)
     except KeyboardInterrupt:
         click.echo(f"{out} keeps what is done; go on with --resume", err=True)
         raise

@@ -127,8 +127,7 @@ class GroupEncoder:
             motion = None
         if self._open is None:
             self._open = _OpenGroup(self.model, self.h, self.w)
-        quality = self.quality if motion is None else inter_quality(self.quality)
-        self._open.add(frame, target, quality, motion)
+        self._open.add(frame, target, self._quality(), motion)
         if len(self._open.frames) == self.keyint:
             done.append(self._finish())
         return done
@@ -150,7 +149,12 @@ class GroupEncoder:
         group = self._open
         if group is None or group.coder.planes is None:
             return None
-        return estimate(target, group.coder.planes, motion_lambda(inter_quality(self.quality)), group.field)
+        return estimate(target, group.coder.planes, motion_lambda(self._quality()), group.field)
+
+    def _quality(self) -> int:
+        """Quality index of the next frame of the open group."""
+        position = len(self._open.frames) if self._open else 0
+        return inter_quality(self.quality, position) if position else self.quality
 
     def _planes(self, frame: Frame) -> Planes:
         return pad_planes(to_planes(frame, self.model.device), self.h, self.w)

@@ -36,6 +36,7 @@ class PredictiveCoder:
     def __init__(self, tokenizer: PredictiveTokenizer, tokens: TokenModel, h: int, w: int, device: torch.device):
         self.tokenizer, self.tokens, self.h, self.w, self.device = tokenizer, tokens, h, w, device
         self.position = 0  # frames since the group's first
+        self.quality = 0  # index of the last frame
         self.planes: Planes | None = None
         self.references: context.References | None = None
 
@@ -56,7 +57,7 @@ class PredictiveCoder:
             planes, levels = self.refine(coder, prediction, wanted, quality, level, references, None)
             references = references.updated(levels)
         assert planes is not None
-        self.planes, self.references, self.position = planes, references, 0
+        self.planes, self.references, self.position, self.quality = planes, references, 0, quality
         return planes
 
     def next(self, coder: Coder, quality: int, field: MotionField, target: Planes | None) -> Planes:
@@ -66,7 +67,7 @@ class PredictiveCoder:
         prediction = compensate(self.planes, field)
         references = self.references.moved(field.vectors)
         planes, levels = self.refine(coder, prediction, target, quality, INTER, references, field.vectors)
-        self.planes, self.references = planes, references.updated(levels)
+        self.planes, self.references, self.quality = planes, references.updated(levels), quality
         return planes
 
     def refine(
@@ -89,13 +90,23 @@ class PredictiveCoder:
                 latent = self.tokenizer.latents(pack(target).float().unsqueeze(0), predicted, *which)
                 levels = self.tokenizer.levels(latent, which[1])[0]
                 wanted = Wanted(latent[0], self.tokenizer.offset, LEVEL_PRICES[kind])
-            position = self.position if kind == INTER else 0
-            extra = context.auxiliary(
-                h, w, quality=quality, kind=kind, position=position, vectors=vectors, device=self.device
-            )
-            features = context.features(references, extra, self.tokens.config)
+            features = context.features(references, self.extra(quality, kind, vectors, h, w), self.tokens.config)
             levels = self.tokens.code(coder, features, levels, wanted)
             latent = self.tokenizer.dequantise(levels.unsqueeze(0))
             samples = self.tokenizer.reconstruct(latent, predicted, *which)
             y, u, v = unpack(samples[0].round().clamp(0, 255).to(torch.uint8))
             return (y.contiguous(), u.contiguous(), v.contiguous()), levels
+
+    def extra(self, quality: int, kind: int, vectors: Tensor | None, h: int, w: int) -> Tensor:
+        """`context.auxiliary` of a picture of h x w tokens that is about to be coded."""
+        inter = kind == INTER
+        return context.auxiliary(
+            h,
+            w,
+            quality=quality,
+            change=quality - self.quality if inter else 0,
+            kind=kind,
+            position=self.position if inter else 0,
+            vectors=vectors,
+            device=self.device,
+        )

@@ -8,7 +8,9 @@ from torch import Tensor
 
 from bsqcodec.tokenizer.quality import step, x264_quality
 
-INTER_OFFSET = 9  # indices (28 an octave): frames that nothing long-lived is predicted from get a coarser step
+# Indices (28 an octave) by which the frames behind a group's first are coarser, by position modulo 4: what many frames
+# are predicted from is worth more bits, so first frames get most and every fourth frame more than its neighbours.
+INTER_OFFSETS = (10, 22, 18, 22)
 # Steps^2 a bit is worth when levels are chosen, by kind: pyramid levels full .. 1/8, then inter frames (high-rate
 # theory: 0.115). An error of a small size is spread over many pixels, and a first frame is what a group's silent
 # tokens show.
@@ -19,7 +21,7 @@ CUT_FLOOR, CUT_RATIO, CUT_ACTIVITY = 6.0, 2.5, 0.75  # grey levels; ratios
 def intra_quality(crf: float, curve: list[tuple[float, float]] | None = None) -> int:
     """Quality index of a group's first frame for a crf of 0..51, through a calibration curve of (crf, index) knots."""
     if not curve:
-        return max(0, min(255, round(x264_quality(crf)) - INTER_OFFSET))
+        return max(0, min(255, round(x264_quality(crf)) - INTER_OFFSETS[0]))
     knots = sorted(curve)
     for (low, a), (high, b) in pairwise(knots):
         if crf <= high or (high, b) == knots[-1]:
@@ -27,9 +29,9 @@ def intra_quality(crf: float, curve: list[tuple[float, float]] | None = None) ->
     return max(0, min(255, round(knots[0][1])))
 
 
-def inter_quality(intra: int) -> int:
-    """Quality index of the frames behind a first frame of index `intra`."""
-    return min(255, intra + INTER_OFFSET)
+def inter_quality(intra: int, position: int) -> int:
+    """Quality index of the frame `position` >= 1 frames behind a first frame of index `intra`."""
+    return min(255, intra + INTER_OFFSETS[position % len(INTER_OFFSETS)])
 
 
 def motion_lambda(quality: int) -> float:

@@ -81,14 +81,16 @@ def analyse(model: Model, targets: list[Planes], quality: int) -> GroupLevels:
     keeping = Keeping(model.tokens)  # the prior has a say in the encoder's choice of levels
     rows, columns = targets[0][0].shape
     coder = PredictiveCoder(model.tokenizer, keeping, rows // 8, columns // 8, model.device)
-    later = inter_quality(quality)
     reference = coder.first(NoCoder(), quality, targets[0])
     fields: list[MotionField] = []
+    qualities = [quality]
     for target in targets[1:]:
-        fields.append(estimate(target, reference, motion_lambda(later), fields[-1] if fields else None))
-        reference = coder.next(NoCoder(), later, fields[-1], target)
+        qualities.append(inter_quality(quality, len(qualities)))
+        price = motion_lambda(qualities[-1])
+        fields.append(estimate(target, reference, price, fields[-1] if fields else None))
+        reference = coder.next(NoCoder(), qualities[-1], fields[-1], target)
     small, frames = keeping.seen[: pyramid.LEVELS - 1], keeping.seen[pyramid.LEVELS - 1 :]
-    return GroupLevels(torch.stack(frames), small[::-1], fields, [quality] + [later] * len(fields))
+    return GroupLevels(torch.stack(frames), small[::-1], fields, qualities)
 
 
 def synthesise(model: Model, group: GroupLevels) -> list[Planes]:

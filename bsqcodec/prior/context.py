@@ -20,6 +20,7 @@ MAGNITUDE: tuple[int, ...] = (
 )
 SIGNED_UNIT, SIGNED_MAX = 16, 4  # a signed level n enters as 16 clip(n, -4, 4)
 ONE = 64  # a flag that is set
+CHANGE_MAX = 64  # indices; larger changes of quality look like this one
 QUALITY_HATS = 16  # hat functions over the quality index, knots 17 apart
 KINDS = 5
 INTER = 4
@@ -80,14 +81,23 @@ def symbols(levels: Tensor, signed: int) -> Tensor:
 
 
 def auxiliary(
-    h: int, w: int, *, quality: int, kind: int, position: int, vectors: Tensor | None, device: torch.device
+    h: int,
+    w: int,
+    *,
+    quality: int,
+    kind: int,
+    position: int,
+    vectors: Tensor | None,
+    device: torch.device,
+    change: int = 0,
 ) -> Tensor:
     """Features that are not channels: float32 integers [h, w, 40].
 
     quality: index 0..255; kind: pyramid level or INTER; position: frames since the group's first;
-    vectors: int [h, w, 2] quarter samples or None.
+    vectors: int [h, w, 2] quarter samples or None; change: quality index less that of the frame before.
     Order: 16 quality hats, 5 kinds, 4 position flags (>= 2, 4, 8, 16), 4 quadrants of the parent token,
-    |dx|, |dy|, disagreement with the vector above and to the left, 8 zeros.
+    |dx|, |dy|, disagreement with the vector above and to the left, how much coarser and how much finer than the frame
+    before, 6 zeros.
     """
     out = torch.zeros(h, w, AUXILIARY, device=device)
     for hat in range(QUALITY_HATS):
@@ -103,6 +113,7 @@ def auxiliary(
         left = vectors - torch.cat([vectors[:, :1], vectors[:, :-1]], dim=1)
         disagreement = torch.maximum(above.abs().amax(-1), left.abs().amax(-1))
         out[..., 31] = magnitude(disagreement.to(torch.int16)).float()
+    out[..., 32], out[..., 33] = min(max(change, 0), CHANGE_MAX), min(max(-change, 0), CHANGE_MAX)
     return out
 
 

@@ -90,10 +90,7 @@ class RecordingCoder(PredictiveCoder):
         top = 2 * self.rng.randrange(max(h - self.crop, 0) // 2 + 1)  # even, so that phases keep their places
         left = 2 * self.rng.randrange(max(w - self.crop, 0) // 2 + 1)
         cut = (slice(top, top + self.crop), slice(left, left + self.crop))
-        position = self.position if kind == context.INTER else 0
-        extra = context.auxiliary(
-            h, w, quality=quality, kind=kind, position=position, vectors=vectors, device=levels.device
-        )
+        extra = self.extra(quality, kind, vectors, h, w)
         known = {
             "target": pack(target),
             "prediction": pack(prediction),
@@ -117,7 +114,7 @@ def roll_out(coder: RecordingCoder, frames: list[Planes], quality: int) -> list[
             coder.first(nowhere, quality, planes)
             continue
         assert coder.planes is not None
-        later = inter_quality(quality)
+        later = inter_quality(quality, i)
         moved = estimate(planes, coder.planes, motion_lambda(later), fields[-1] if fields else None)
         coder.next(nowhere, later, moved, planes)
         fields.append(moved)

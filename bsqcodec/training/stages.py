@@ -30,6 +30,7 @@ from bsqcodec.training.generate import Maker, fill, missing
 from bsqcodec.training.loop import train
 from bsqcodec.training.material import Recording, predictive_shard
 from bsqcodec.training.pool import Pool
+from bsqcodec.training.schedule import side_by_side
 from bsqcodec.training.tasks import Task, decoder_task, prior_task, tokenizer_task
 
 COPY = "config.toml"
@@ -39,8 +40,10 @@ VALIDATION_SEED = 9000  # added to the seed
 _log = logging.getLogger("bsqcodec")
 
 
-def run(config: Path, data: Path, out: Path, resume: bool) -> None:
+def run(config: Path, data: Path, out: Path, resume: bool, jobs: int = 1) -> None:
     """Train what a config describes on the clips below `data`; the weights become <out>/<name>.safetensors.
+
+    jobs: stages that run side by side where neither needs the other; the weights are the same.
 
     Raises UsageError for a config it does not understand, a folder without clips, an `out` that holds another run.
     """
@@ -48,14 +51,29 @@ def run(config: Path, data: Path, out: Path, resume: bool) -> None:
     for validation in (False, True):
         find_sources(data, validation)
     _prepare(config, out, resume)
+    if jobs > 1:
+        side_by_side(plan.stages, jobs, partial(run_stage, config, data, out))
+    else:
+        for stage in plan.stages:
+            run_stage(config, data, out, stage.name)
+    _use_threads(plan)
+    _finish(plan, data, out)
+
+
+def run_stage(config: Path, data: Path, out: Path, name: str) -> None:
+    """Do what is missing of one stage; what it needs must be there."""
+    plan = read_config(config)
+    _use_threads(plan)
+    stage = next(stage for stage in plan.stages if stage.name == name)
+    if isinstance(stage, Material):
+        _make_material(plan, stage, data, out)
+    else:
+        _train_stage(plan, stage, out)
+
+
+def _use_threads(plan: Plan) -> None:
     if plan.threads:
         torch.set_num_threads(plan.threads)
-    for stage in plan.stages:
-        if isinstance(stage, Material):
-            _make_material(plan, stage, data, out)
-        else:
-            _train_stage(plan, stage, out)
-    _finish(plan, data, out)
 
 
 def _prepare(config: Path, out: Path, resume: bool) -> None:

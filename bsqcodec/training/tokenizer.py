@@ -22,7 +22,7 @@ from bsqcodec.training.pool import Batch
 
 LAGRANGIAN = 0.15  # squared error in steps^2 a bit is worth (high-rate theory: 0.115)
 RATE_SLOPE = 0.5  # share of the rate's slope that latents feel: levels chosen at its price are shrunk once already
-CHROMA_WEIGHT = 1.5  # the price of chroma's error, near that of (6Y + U + V) / 8 in dB
+CHROMA_WEIGHT = 5.0  # the price of chroma's error, near that of (6Y + U + V) / 8 in dB where chroma is 9 dB better
 NEAR = 0.6  # amplitude in steps from which a latent feels gradients
 CUT = 0.75  # steps: where the Laplace model's zero ends, near the mean choice
 TINY = 1e-4  # steps^2: planes whose error is smaller are all the same

@@ -136,12 +136,13 @@ def _clip_chart(records: list[Record], codecs: list[str], metric: str, name: str
 
 
 def _bits(records: list[Record], codecs: list[str], clip: str) -> dict[str, Any] | None:
-    """Bits per frame of bsqcodec at the middle of its range, and of each anchor's point of the nearest rate."""
+    """Bits per frame of bsqcodec at the middle of its range, and of every other codec's point of the nearest rate."""
     own = [points for points in (points_of(records, clip, c) for c in codecs if is_ours(c)) if points]
     if not own:
         return None
     middle = own[0][len(own[0]) // 2]
-    chosen = [middle] + [p for c in codecs if not is_ours(c) and (p := nearest_rate(records, clip, c, middle["bpp"]))]
+    others = (nearest_rate(records, clip, c, middle["bpp"]) for c in codecs if c != codec_of(middle))
+    chosen = [middle, *(record for record in others if record is not None)]
     series = {codec_of(r): [bits / 1000 for bits in r["frame_bits"]] for r in chosen if r.get("frame_bits")}
     svg = charts.bits_chart(series, title=f"Bits per frame of {clip}", **BITS_CHART)
     lines = []

@@ -429,6 +429,20 @@ def test_quality_in_the_options_is_written_as_n(records):
     assert shown[1]["qualities"] == "17, 22, 27, 32, 37"
 
 
+def test_codecs_are_listed_with_their_key_frames_and_their_own_words(records, tmp_path):
+    changed = [
+        r | {"keyint": None, "codec": r["codec"] | {"settings": f"x264 <core> crf={r['quality']:g}"}}
+        if series.codec_of(r) == "x264:paper"
+        else r
+        for r in records
+    ]
+    ours, x264, *_ = contents(changed, [], {})["codecs"]
+    assert (ours["keyint"], ours["said"]) == ("at most 32 frames apart", [])
+    assert x264["keyint"] == "as far apart as the encoder's default lets them be"
+    assert x264["said"] == [("17", "x264 <core> crf=17")]
+    assert "x264 <core> crf=17" in page_of(tmp_path, changed, about={}).text
+
+
 def test_records_of_several_machines_are_noted(records, tmp_path):
     other = records[0] | {"machine": records[0]["machine"] | {"cpu": "another", "commit": "fffffff"}}
     text = page_of(tmp_path, [other, *records[1:]], about={}).text

@@ -205,9 +205,15 @@ def _codec(records: list[Record], codec: str) -> dict[str, Any]:
         "options": [text for text in options if text],
         "library": _distinct(str(r["codec"].get("library") or "unknown") for r in chosen),
         "qualities": ", ".join(f"{q:g}" for q in sorted({float(r["quality"]) for r in chosen})),
-        "keyint": ", ".join(_distinct(str(r.get("keyint") or "as the preset") for r in chosen)),
+        "keyint": "; ".join(_distinct(_key_frames(r) for r in chosen)),
         "threads": ", ".join(_distinct(str(r.get("threads") or "all") for r in chosen)),
+        "said": [(f"{r['quality']:g}", r["codec"]["settings"]) for r in chosen if r["codec"].get("settings")][:1],
     }
+
+
+def _key_frames(record: Record) -> str:
+    keyint = record.get("keyint")
+    return f"at most {keyint} frames apart" if keyint else "as far apart as the encoder's default lets them be"
 
 
 POINT_METRICS = {

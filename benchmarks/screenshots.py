@@ -88,7 +88,7 @@ def _wait_for_layout(driver: WebDriver, width: int) -> None:
 
     ready = f"""
         const page = document.documentElement;
-        return document.readyState === "complete" && innerWidth === {width} && page.clientWidth === {width}
+        return document.readyState === "complete" && page.clientWidth === {width}
             && page.scrollHeight > 0 && [...document.images].every((image) => image.complete);
     """
     WebDriverWait(driver, TIMEOUT, poll_frequency=0.05).until(

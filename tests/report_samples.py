@@ -97,3 +97,21 @@ def coarser(frame: Any, step: int) -> Any:
 
     planes = {p: ((getattr(frame, p).astype(int) + step // 2) // step * step).clip(0, 255) for p in "yuv"}
     return replace(frame, **{p: plane.astype(np.uint8) for p, plane in planes.items()})
+
+
+def without(records: list[dict[str, Any]], codec: str, clip: str, keep: int) -> list[dict[str, Any]]:
+    """The records, with only `keep` points of one codec on one clip."""
+    chosen = [
+        r for r in records if f"{r['codec']['name']}:{r['codec']['setting']}" == codec and r["clip"]["name"] == clip
+    ]
+    return [r for r in records if r not in chosen[keep:]]
+
+
+def picture() -> Any:
+    """Frame 7 of the clip with the nasty name, in three versions."""
+    from bsqcodec.bench import pictures
+
+    frame = frames(1)[0]
+    coded = pictures.Coded("bsqcodec:psnr, crf 30", 12345, 0.0123), pictures.Coded("x265:paper <&>", 12300, 0.0122)
+    worse = coarser(frame, 8), coarser(frame, 20)
+    return pictures.make_picture(CLIPS[2][0], 7, frame, *worse, ours_is=coded[0], other_is=coded[1])

@@ -86,7 +86,8 @@ def bits_chart(series: Mapping[str, Sequence[float]], *, title: str, width: int,
     low, high = min(positive) / 1.2, max(positive) * 1.2
     count = max(map(len, series.values()))
     x, y = _Scale(0, count, LEFT, width - RIGHT), _Scale(low, high, height - BOTTOM, TOP, log=True)
-    ticks = [(v + 0.5, f"{v:g}") for v in linear_ticks(0, count - 1, width // 62)] or [(0.5, "0")]
+    numbers = linear_ticks(0, count - 1, min(count - 1, width // 62)) or [0]
+    ticks = [(number + 0.5, f"{number:g}") for number in numbers]
     parts = _axes(x, y, ticks, [(v, f"{v:g}") for v in log_ticks(low, high)], "frame", "kbit per frame (logarithmic)")
     for codec, values in series.items():
         steps = []

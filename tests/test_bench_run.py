@@ -212,6 +212,17 @@ def test_bench_leaves_tables_plots_and_a_report(folder: Path, tmp_path: Path) ->
     assert before == {path: path.stat().st_mtime_ns for path in (out / "points").rglob("*.json")}
 
 
+def test_bench_without_arguments_plans_the_mini_set(tmp_path: Path) -> None:
+    planned = bench("--dry-run", "--json", cwd=tmp_path)
+    assert planned.returncode == 0, planned.stderr
+    points = [json.loads(line)["point"] for line in planned.stdout.splitlines()]
+    codecs = ("bsqcodec:psnr", "x264:paper", "x265:paper")
+    wanted = {f"{c} {k} {q}" for c in ("bee", "butterfly", "flower") for k in codecs for q in (20, 25, 30, 35, 40)}
+    assert set(points) == wanted
+    fewer = bench("--dry-run", "--crf", "30", "--anchor-crf", "20,30", cwd=tmp_path)
+    assert len(fewer.stdout.splitlines()) == 3 * (1 + 2 + 2)
+
+
 def test_ctrl_c_keeps_what_is_done_and_the_same_command_goes_on(folder: Path, tmp_path: Path) -> None:
     out = tmp_path / "results"
     command = [sys.executable, "-m", "bsqcodec", "bench", "--dataset", str(folder / "cat.mkv"), "-o", str(out), *SMALL]

@@ -6,7 +6,8 @@ checksum would be compared.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from fractions import Fraction
 from pathlib import Path
 
@@ -43,7 +44,11 @@ class Item:
 
 @dataclass(frozen=True)
 class Dataset:
-    """A named set of clips. home: the page of its authors; licence: as far as known; suffixes: of its files."""
+    """A named set of clips.
+
+    home: the page of its authors; licence: as far as known; suffixes: of its files; qualities: crf values by codec,
+    where they are not the codec's own.
+    """
 
     name: str
     title: str
@@ -51,6 +56,7 @@ class Dataset:
     licence: str
     items: tuple[Item, ...]
     suffixes: tuple[str, ...] = VIDEO_SUFFIXES
+    qualities: Mapping[str, tuple[float, ...]] = field(default_factory=dict)
 
 
 # Archive sizes in bytes. ReadySteadyGo is called ReadySetGo in the name of its archive, not in that of the file in it.
@@ -141,7 +147,9 @@ def _mini() -> Dataset:
         for name in ("bee", "butterfly", "flower")
     )
     title = "mini, 3 clips of 640x360, 32 frames each, shipped with bsqcodec"
-    return Dataset("mini", title, "bsqcodec/bench/data/README.md", "CC0 1.0", items)
+    # Few, so that the first `bsqcodec bench` takes minutes.
+    qualities = dict.fromkeys(("bsqcodec", "x264", "x265"), (20.0, 25.0, 30.0, 35.0, 40.0))
+    return Dataset("mini", title, "bsqcodec/bench/data/README.md", "CC0 1.0", items, qualities=qualities)
 
 
 DATASETS: dict[str, Dataset] = {d.name: d for d in (_mini(), _uvg(), _mcl_jcv(), _kodak())}

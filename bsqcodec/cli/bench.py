@@ -84,8 +84,16 @@ def _size(ctx: click.Context, param: click.Parameter, value: str | None) -> tupl
     panel=QUALITY,
 )
 @click.option("--tune", callback=_words, default="psnr", metavar="LIST", help="Tunes of bsqcodec.", panel=QUALITY)
-@click.option("--crf", callback=_numbers, metavar="LIST", help="Qualities of bsqcodec, 6 without it.", panel=QUALITY)
-@click.option("--anchor-crf", callback=_numbers, metavar="LIST", help="Qualities of every anchor.", panel=QUALITY)
+@click.option(
+    "--crf", callback=_numbers, metavar="LIST", help="Qualities of bsqcodec; 6 without it, 5 on mini.", panel=QUALITY
+)
+@click.option(
+    "--anchor-crf",
+    callback=_numbers,
+    metavar="LIST",
+    help="Qualities of anchors; 7 without it, 5 on mini.",
+    panel=QUALITY,
+)
 @click.option(
     "--keyint", type=click.IntRange(1, 65535), default=32, metavar="N", help="Frames in a group.", panel=QUALITY
 )
@@ -158,6 +166,7 @@ def _download(terminal: Terminal, dataset: str, data: Path | None) -> None:
 
 
 def _plan(opts: dict[str, Any], device: str) -> list[Task]:
+    from bsqcodec.bench.catalogue import DATASETS
     from bsqcodec.bench.codecs import OURS, codec
     from bsqcodec.bench.datasets import find_clips
     from bsqcodec.bench.plan import Settings, make_plan
@@ -166,7 +175,9 @@ def _plan(opts: dict[str, Any], device: str) -> list[Task]:
     anchors = [codec(spec) for spec in opts["anchors"]]
     if any(anchor.name == OURS for anchor in anchors):
         raise UsageError(f"--anchors: {OURS} is measured anyway; its tunes are chosen with --tune")
-    qualities = {a.name: opts["anchor_crf"] for a in anchors if opts["anchor_crf"]}
+    known = DATASETS.get(opts["dataset"])
+    qualities = dict(known.qualities) if known else {}
+    qualities |= {a.name: opts["anchor_crf"] for a in anchors if opts["anchor_crf"]}
     qualities |= {OURS: opts["crf"]} if opts["crf"] else {}
     clips = find_clips(opts["dataset"], opts["data"], frames=opts["frames"], scale=opts["scale"])
     settings = Settings(opts["keyint"], opts["threads"], opts["metrics"])

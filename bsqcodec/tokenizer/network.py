@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 WINDOW = 8  # tokens a window is wide and high
+HIDDEN = -1e4  # score of a token that must not be looked at: exp of it is 0
 QUALITY_HATS = 16  # piecewise-linear basis over the quality index
 
 
@@ -60,6 +61,16 @@ def relative_index() -> Tensor:
     return (row[:, None] - row[None] + WINDOW - 1) * (2 * WINDOW - 1) + column[:, None] - column[None] + WINDOW - 1
 
 
+def _attention(q: Tensor, k: Tensor, v: Tensor, table: Tensor, allowed: Tensor) -> Tensor:
+    """q, k, v [n, heads, S, d], table [heads, S, S] added to the scores, allowed [n, 1, S or 1, S] -> as q."""
+    if not torch.is_grad_enabled():
+        return F.scaled_dot_product_attention(q, k, v, attn_mask=table + torch.where(allowed, 0.0, HIDDEN))
+    # Explicit products: on a CPU the fused attention's backward takes half of a training step.
+    scores = (q * q.shape[-1] ** -0.5) @ k.transpose(-1, -2) + table.to(q.dtype)
+    mixed: Tensor = scores.masked_fill(~allowed, HIDDEN).softmax(-1).to(v.dtype) @ v
+    return mixed
+
+
 class Block(nn.Module):
     """Window attention and a ReLU MLP, each added to its input; the output layers start at zero."""
 
@@ -89,11 +100,9 @@ class Block(nn.Module):
         windows, grid = partition(self.qkv(x), self.shift)
         n, s, _ = windows.shape
         q, k, v = windows.reshape(n, s, 3, self.heads, d // self.heads).permute(2, 0, 3, 1, 4)
-        # explicit products: the fused attention's backward takes half of a CPU training step
-        scores = (q * (d // self.heads) ** -0.5) @ k.transpose(-1, -2)  # [n, heads, S, S]
-        scores = scores + self.bias[:, self.index].repeat(1, t, t).to(scores.dtype)
-        scores = scores.masked_fill(~window_mask(b, t, h, w, self.shift, x.device), -1e4)
-        mixed = (scores.softmax(-1).to(v.dtype) @ v).transpose(1, 2).reshape(n, s, d)
+        table = self.bias[:, self.index].repeat(1, t, t)  # [heads, S, S]
+        allowed = window_mask(b, t, h, w, self.shift, x.device)
+        mixed = _attention(q, k, v, table, allowed).transpose(1, 2).reshape(n, s, d)
         out: Tensor = self.out(merge(mixed, (b, t, h, w), grid, self.shift))
         return out
 

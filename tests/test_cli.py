@@ -206,6 +206,15 @@ def test_answers_without_torch_and_at_once(stream, args):
     assert min(seconds) < 1.0  # about 0.3 s on an idle machine; importing torch alone takes longer than this
 
 
+@pytest.mark.parametrize(("user", "wanted"), [(None, "PASSIVE"), ("ACTIVE", "ACTIVE")])
+def test_threads_sleep_while_they_wait_unless_the_user_says_otherwise(user, wanted):
+    env = {key: value for key, value in environment().items() if key != "OMP_WAIT_POLICY"}
+    env |= {"OMP_WAIT_POLICY": user} if user else {}
+    code = "import os; from bsqcodec.cli import main; main(['--version']); print(os.environ['OMP_WAIT_POLICY'])"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=env, check=True)
+    assert done.stdout.splitlines()[-1] == wanted
+
+
 def test_version_names_bitstream_and_libraries(invoke):
     text = invoke("--version").stdout
     assert re.match(r"bsqcodec \d+\.\d+\.\d+ \(bitstream 1\.\d+\)\n", text)

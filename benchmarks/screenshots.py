@@ -65,6 +65,7 @@ def browser() -> Iterator[WebDriver]:
             options.add_argument(flag)
         driver = webdriver.Chrome(options, Service(shutil.which("chromedriver")))
         try:
+            driver.get("about:blank")  # instead of the new tab, whose own requests would be logged
             yield driver
         finally:
             driver.quit()

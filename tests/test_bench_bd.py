@@ -90,7 +90,7 @@ def test_too_few_points_are_no_curve() -> None:
     result = bd_rate(ANCHOR, [*ANCHOR[:3], (ANCHOR[2][0] * 2, ANCHOR[2][1])])
     assert result.percent is None
     assert "test has 3 usable points" in result.reason
-    assert "anchor has 0 usable points" in bd_rate([], ANCHOR).reason
+    assert "anchor has no point with a value" in bd_rate([], ANCHOR).reason
 
 
 def test_refuses_what_makes_no_sense() -> None:

@@ -15,6 +15,7 @@ from typing import Any
 
 import pytest
 from bench_video import FakeCodec, textured_frames, write_ffv1
+from click.testing import CliRunner
 
 from bsqcodec.bench.codecs import codec
 from bsqcodec.bench.datasets import find_clips
@@ -22,6 +23,7 @@ from bsqcodec.bench.plan import Settings, Task, make_plan, write_record
 from bsqcodec.bench.promises import broken_promises
 from bsqcodec.bench.run import Step, run
 from bsqcodec.bench.stills import Still
+from bsqcodec.cli.tool import cli
 from bsqcodec.errors import UsageError
 
 PSNR = Settings(keyint=4, metrics=("psnr",))
@@ -223,6 +225,32 @@ def test_bench_without_arguments_plans_the_mini_set(tmp_path: Path) -> None:
     assert len(fewer.stdout.splitlines()) == 3 * (1 + 2 + 2)
 
 
+@pytest.mark.parametrize(
+    ("words", "message", "code"),
+    [
+        (("--tune", "ms-ssim"), "--tune ms-ssim", 2),
+        (("--device", "cuda:77"), "cuda:77", 1),
+        (("--weights", "nowhere.safetensors"), "nowhere.safetensors", 4),
+        (("--metrics", ""), "metrics", 2),
+    ],
+)
+def test_what_cannot_work_is_refused_before_anything_is_measured(
+    folder: Path, tmp_path: Path, words: tuple[str, ...], message: str, code: int
+) -> None:
+    out = tmp_path / "results"
+    refused = bench("--dataset", folder / "cat.mkv", "-o", out, *SMALL, *words)
+    assert refused.returncode == code, refused.stderr
+    assert message in refused.stderr and len(refused.stderr.splitlines()) == 1 and not out.exists()
+
+
+def test_a_clip_too_small_for_the_only_metric_still_gets_a_report(folder: Path, tmp_path: Path) -> None:
+    out = tmp_path / "results"
+    words = ("--anchors", "x264", "--crf", "40", "--anchor-crf", "41", "--frames", "1", "--metrics", "ms-ssim")
+    done = bench("--dataset", folder / "cat.mkv", "-o", out, *words)
+    assert done.returncode == 0, done.stderr
+    assert "that MS-SSIM needs" in (out / "report.html").read_text()
+
+
 def test_ctrl_c_keeps_what_is_done_and_the_same_command_goes_on(folder: Path, tmp_path: Path) -> None:
     out = tmp_path / "results"
     command = [sys.executable, "-m", "bsqcodec", "bench", "--dataset", str(folder / "cat.mkv"), "-o", str(out), *SMALL]
@@ -241,6 +269,7 @@ def test_ctrl_c_keeps_what_is_done_and_the_same_command_goes_on(folder: Path, tm
     _, errors = process.communicate(timeout=30)
     assert process.returncode == 130, errors
     assert "keeps the points that are finished" in errors and "Traceback" not in errors
+    assert "no output was written" not in errors
     kept = {path: path.read_bytes() for path in out.glob("points/*/*.json")}
     assert 2 <= len(kept) < 12 and not (out / "work").exists() and not (out / "report.html").exists()
     done = bench("--dataset", folder / "cat.mkv", "-o", out, *SMALL, "--anchors", "x264,x265")
@@ -272,9 +301,13 @@ def test_mistakes_are_one_line_and_leave_nothing(words: tuple[str, ...], message
     assert not done.stdout and list(tmp_path.iterdir()) == []
 
 
-def test_points_that_fail_are_told_and_the_report_made(folder: Path, tmp_path: Path) -> None:
+def test_points_that_fail_are_told_and_the_report_made(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     out = tmp_path / "out"
-    done = bench("--dataset", folder / "cat.mkv", "--anchors", "x264", "--tune", "psnr,ms-ssim", "-o", out, *SMALL)
-    assert done.returncode == 1
+    monkeypatch.setattr("bsqcodec.bench.ours.check_model", lambda *_: None)  # which would see it before the start
+    words = ("--dataset", folder / "cat.mkv", "--anchors", "x264", "--tune", "psnr,ms-ssim", "-o", out, *SMALL)
+    done = CliRunner().invoke(cli, ["bench", *map(str, words)])
+    assert done.exit_code == 1, done.output
     assert "points failed" in done.stderr and "ms-ssim" in done.stderr and "Traceback" not in done.stderr
     assert (out / "report.html").exists()

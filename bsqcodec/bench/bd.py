@@ -48,6 +48,8 @@ def bd_rate(anchor: Curve, test: Curve, *, method: str = "pchip", min_overlap: f
         raise UsageError(f"BD-rate method {method!r}: must be one of {', '.join(METHODS)}")
     first, second = _efficient(anchor), _efficient(test)
     for name, curve in (("anchor", first), ("test", second)):
+        if not curve:
+            return BdRate(None, 0.0, f"the {name} has no point with a value of this metric")
         if len(curve) < MIN_POINTS:
             return BdRate(None, 0.0, f"the {name} has {len(curve)} usable points, {MIN_POINTS} are needed")
     overlap = _overlap(first, second)

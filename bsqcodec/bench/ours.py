@@ -1,4 +1,4 @@
-"""bsqcodec as a codec of the benchmark, through its public API only."""
+"""bsqcodec as a codec of the benchmark: it encodes and decodes through the public API only."""
 
 from __future__ import annotations
 
@@ -90,6 +90,13 @@ def _frames(decoder: bsqcodec.Decoder) -> Iterator[Frame]:
     with decoder:
         for picture in decoder:
             yield Frame(picture.y, picture.u, picture.v, picture.index, 1)
+
+
+def check_model(tune: str, device: str, weights: str | None) -> None:
+    """Raise the BsqError that every encode would end with: no such weights, no such device."""
+    from bsqcodec.codec import load_model
+
+    load_model(weights, tune=tune, device=device)
 
 
 def _used(device: str) -> str:

@@ -58,6 +58,8 @@ def available() -> tuple[str, ...]:
 
 def check_families(names: Collection[str]) -> None:
     """Raise UsageError when a name is none of `available`, before any work is done."""
+    if not names:
+        raise UsageError(f"metrics: none given; name some of {', '.join(available())}")
     for name in names:
         if name not in FAMILIES:
             raise UsageError(f"metric {name!r}: must be one of {', '.join(available())}")

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import rich_click as click
 
+from bsqcodec.cli.exits import Terminated
 from bsqcodec.cli.options import (
     IO,
     QUALITY,
@@ -149,6 +150,7 @@ def bench(ctx: click.RichContext, /, **opts: Any) -> None:
     from bsqcodec.bench.quality import check_families
 
     check_families(opts["metrics"])
+    _check_model(tasks, opts, device)
     outcome, stills = _run(terminal, tasks, opts)
     _finish(terminal, outcome, stills, opts)
 
@@ -184,6 +186,15 @@ def _plan(opts: dict[str, Any], device: str) -> list[Task]:
     return make_plan(clips, [*ours, *anchors], settings, qualities)
 
 
+def _check_model(tasks: list[Task], opts: dict[str, Any], device: str) -> None:
+    """Refuse a tune without weights, wrong weights or an absent device before hours go into the anchors."""
+    from bsqcodec.bench.codecs import OURS
+    from bsqcodec.bench.ours import check_model
+
+    for tune in {t.codec.setting for t in tasks if t.codec.name == OURS and t.finished(opts["out"]) is None}:
+        check_model(tune, device, opts["weights"])
+
+
 def _print_plan(terminal: Terminal, tasks: list[Task], out: Path) -> None:
     """One line a point on stdout: whether it is there, its name, its options."""
     done = 0
@@ -210,9 +221,9 @@ def _run(terminal: Terminal, tasks: list[Task], opts: dict[str, Any]) -> tuple[O
     try:
         with Steps(terminal) as steps:
             outcome = run(tasks, opts["out"], stills=stills, jobs=jobs, on_step=steps)
-    except KeyboardInterrupt:
-        terminal.say(f"{opts['out']} keeps the points that are finished; the same command goes on from there")
-        raise
+    except (KeyboardInterrupt, Terminated) as stop:
+        kept = f"{opts['out']} keeps the points that are finished; the same command goes on from there"
+        raise type(stop)(kept) from None
     if not outcome.records:
         raise BsqError(f"no point could be measured; the first reason: {outcome.failures[0]}")
     return outcome, stills

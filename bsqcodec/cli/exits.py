@@ -24,6 +24,7 @@ FAILED = 1
 USAGE = 2
 INTERRUPTED = 130  # 128 + SIGINT
 TERMINATED = 143  # 128 + SIGTERM
+NOTHING_LEFT = "no output was written"  # unless the exception's text says what was
 
 
 class Terminated(BaseException):
@@ -66,9 +67,9 @@ def _explain(error: BaseException) -> tuple[str, int]:
         case click.ClickException():
             return _usage_line(error), error.exit_code
         case KeyboardInterrupt():
-            return "interrupted; no output was written", INTERRUPTED
+            return f"interrupted; {str(error) or NOTHING_LEFT}", INTERRUPTED
         case Terminated():
-            return "terminated; no output was written", TERMINATED
+            return f"terminated; {str(error) or NOTHING_LEFT}", TERMINATED
         case MemoryError():
             return "out of memory; try smaller groups (--keyint) or a smaller picture", FAILED
         case OSError():

@@ -225,6 +225,35 @@ def test_bench_without_arguments_plans_the_mini_set(tmp_path: Path) -> None:
     assert len(fewer.stdout.splitlines()) == 3 * (1 + 2 + 2)
 
 
+@pytest.mark.skipif(not Path("/proc/self").exists(), reason="needs a list of processes")
+def test_workers_end_with_a_run_that_is_killed(folder: Path, tmp_path: Path) -> None:
+    out = tmp_path / "results"
+    command = [sys.executable, "-m", "bsqcodec", "bench", "--dataset", str(folder / "cat.mkv"), "-o", str(out), *SMALL]
+    process = subprocess.Popen(command, stderr=subprocess.DEVNULL, start_new_session=True, env=ENVIRONMENT)
+    deadline = time.monotonic() + 60
+    while not list(out.glob("points/*/*.json")) and time.monotonic() < deadline:
+        time.sleep(0.05)
+    assert len(session(process.pid)) > 1
+    process.kill()
+    process.wait()
+    while session(process.pid) and time.monotonic() < deadline:
+        time.sleep(0.1)
+    assert session(process.pid) == []
+
+
+def session(leader: int) -> list[int]:
+    """Living processes of a session."""
+    found = []
+    for path in Path("/proc").glob("[0-9]*/stat"):
+        try:
+            state, _, _, of = path.read_text().rpartition(")")[2].split()[:4]
+        except (FileNotFoundError, ProcessLookupError):
+            continue
+        if int(of) == leader and state != "Z":
+            found.append(int(path.parent.name))
+    return found
+
+
 @pytest.mark.parametrize(
     ("words", "message", "code"),
     [

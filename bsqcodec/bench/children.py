@@ -69,7 +69,7 @@ def _ask(here: Connection[Any, Any], process: multiprocessing.process.BaseProces
 
 def _serve(there: Connection[Any, Any], what: str, work: Callable[..., Iterator[Any]], args: tuple[Any, ...]) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    threading.Thread(target=_end_with_parent, daemon=True).start()
+    end_with_parent()
     end = _End()
     messages = work(*args)
     with contextlib.suppress(EOFError, ConnectionError):  # nobody wants the rest
@@ -83,11 +83,16 @@ def _serve(there: Connection[Any, Any], what: str, work: Callable[..., Iterator[
             there.send(message)
 
 
-def _end_with_parent() -> None:
-    parent = multiprocessing.parent_process()
-    if parent is not None:
-        parent.join()
-        os._exit(1)
+def end_with_parent() -> None:
+    """From here on this process ends with the one that started it, even where that one is killed."""
+
+    def watch() -> None:
+        parent = multiprocessing.parent_process()
+        if parent is not None:
+            parent.join()
+            os._exit(1)
+
+    threading.Thread(target=watch, daemon=True).start()
 
 
 def peak_mib() -> float | None:

@@ -18,6 +18,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from bsqcodec.bench.children import end_with_parent
 from bsqcodec.bench.plan import WORK, Task, write_record
 from bsqcodec.bench.point import Record, measure
 from bsqcodec.bench.sources import prepare
@@ -137,6 +138,7 @@ def _pool(jobs: int) -> Iterator[ProcessPoolExecutor]:
 def _quiet(jobs: int) -> None:
     """Ctrl-C is the parent's business; side by side, metrics take one thread each."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    end_with_parent()
     if jobs > 1:
         import torch
 

@@ -238,6 +238,17 @@ def test_files_there_and_back(clip, tmp_path):
     assert files(tmp_path) == {"in.y4m", "out.bsq", "back.y4m"}
 
 
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="needs named pipes")
+def test_a_named_pipe_is_an_input_like_any_other(clip, tmp_path):
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    process = started("encode", pipe, tmp_path / "out.bsq", "-q")
+    pipe.write_bytes(clip.read_bytes())
+    assert process.wait(timeout=60) == 0
+    assert run("encode", clip, tmp_path / "file.bsq", "-q").returncode == 0
+    assert (tmp_path / "out.bsq").read_bytes() == (tmp_path / "file.bsq").read_bytes()
+
+
 def test_pipes_all_the_way():
     coded = run("encode", "-", "-", "--crf", 0, stdin=clips.y4m_bytes())
     assert coded.returncode == 0, coded.stderr

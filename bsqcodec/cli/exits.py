@@ -28,7 +28,7 @@ NOTHING_LEFT = "no output was written"  # unless the exception's text says what 
 
 
 class Terminated(BaseException):
-    """SIGTERM, raised where the run is so that unfinished files are removed."""
+    """SIGTERM or SIGHUP, raised where the run is so that unfinished files are removed."""
 
 
 def run(command: click.Command, argv: Sequence[str] | None) -> int:
@@ -106,3 +106,6 @@ def _watch_sigterm() -> None:
 
     if threading.current_thread() is threading.main_thread():
         signal.signal(signal.SIGTERM, terminate)
+        hangup = getattr(signal, "SIGHUP", None)  # the terminal is gone; not on Windows
+        if hangup is not None and signal.getsignal(hangup) is signal.SIG_DFL:  # nohup has it ignored
+            signal.signal(hangup, terminate)

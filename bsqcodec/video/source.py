@@ -53,7 +53,11 @@ class Source:
             if os.fspath(src) == "-":
                 y4m, self.stream = True, sys.stdin.buffer
             else:
-                self.path = existing_file(Path(src), self.name)
+                path = existing_file(Path(src), self.name)
+                if path.is_fifo():  # read once, from front to back
+                    self.stream = path.open("rb")
+                else:
+                    self.path = path
         else:
             self.stream = src
         self.container = self._open("yuv4mpegpipe" if y4m else None)

@@ -168,7 +168,8 @@ def paired(reference: Iterable[Planes], decoded: Iterable[Planes]) -> Iterator[t
     for a, b in zip_longest(reference, decoded):
         if a is None or b is None:
             longer = "reference" if b is None else "decoded video"
-            raise UsageError(f"the {longer} goes on after frame {count - 1}; compare videos of the same length")
+            remedy = "compare videos of the same length, or the first frames of both"
+            raise UsageError(f"the {longer} goes on after frame {count - 1}; {remedy}")
         if a.y.shape != b.y.shape:
             raise UsageError(f"frame {count}: {_size(a.y)} and {_size(b.y)} px cannot be compared; give one size")
         yield a, b

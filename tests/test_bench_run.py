@@ -334,7 +334,7 @@ def test_points_that_fail_are_told_and_the_report_made(
     folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     out = tmp_path / "out"
-    monkeypatch.setattr("bsqcodec.bench.ours.check_model", lambda *_: None)  # which would see it before the start
+    monkeypatch.setattr("bsqcodec.bench.ours.Bsqcodec.check", lambda _: None)  # which would see it before the start
     words = ("--dataset", folder / "cat.mkv", "--anchors", "x264", "--tune", "psnr,ms-ssim", "-o", out, *SMALL)
     done = CliRunner().invoke(cli, ["bench", *map(str, words)])
     assert done.exit_code == 1, done.output

@@ -223,7 +223,18 @@ def test_partition_and_merge_are_inverse(h: int, w: int, shift: int) -> None:
     assert int(own.sum()) == 2 * 3 * h * w
 
 
-def test_padding_does_not_leak(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("frames", [1, 3])
+def test_attention_is_the_same_with_and_without_gradients(frames: int) -> None:
+    network = shaken(WindowTransformer(6, 6, 3, **SMALL))
+    x, condition = torch.randn(2, frames, 5, 11, 6), torch.randn(2, 3)
+    trained = network(x, condition)
+    with torch.no_grad():
+        torch.testing.assert_close(network(x, condition), trained.detach(), rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize("gradients", [True, False])
+def test_padding_does_not_leak(monkeypatch: pytest.MonkeyPatch, gradients: bool) -> None:
+    monkeypatch.setattr("torch.is_grad_enabled", lambda: gradients)  # chooses the kernel of attention
     network = shaken(WindowTransformer(6, 6, 3, **SMALL))
     x, condition = torch.randn(1, 1, 5, 11, 6), torch.randn(1, 3)
     clean = network(x, condition)

@@ -155,8 +155,7 @@ def _pairs(source: Video, decoded: Video, limit: int | None, name: str) -> Itera
         except StopIteration:
             return
         except UsageError as error:  # the one that `paired` raises does not know the file
-            remedy = ", or only their first frames (--limit N)" if "goes on" in str(error) else ""
-            raise UsageError(f"{name}: {error}{remedy}") from None
+            raise UsageError(f"{name}: {error}") from None
         yield pair
 
 

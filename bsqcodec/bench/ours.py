@@ -38,6 +38,12 @@ class Bsqcodec:
     def label(self) -> str:
         return f"bsqcodec, tune {self.setting}"
 
+    def check(self) -> None:
+        """Raise the BsqError that every encode would end with: no such weights, no such device."""
+        from bsqcodec.codec import load_model
+
+        load_model(self.weights, tune=self.setting, device=self.device)
+
     def options(self, quality: float, *, keyint: int, threads: int) -> str:
         """The options of `bsqcodec encode`; of the weights only the file's name, their hash is in `library`."""
         weights = f" --weights {Path(self.weights).name}" if self.weights else ""
@@ -90,13 +96,6 @@ def _frames(decoder: bsqcodec.Decoder) -> Iterator[Frame]:
     with decoder:
         for picture in decoder:
             yield Frame(picture.y, picture.u, picture.v, picture.index, 1)
-
-
-def check_model(tune: str, device: str, weights: str | None) -> None:
-    """Raise the BsqError that every encode would end with: no such weights, no such device."""
-    from bsqcodec.codec import load_model
-
-    load_model(weights, tune=tune, device=device)
 
 
 def _used(device: str) -> str:

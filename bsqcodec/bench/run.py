@@ -121,7 +121,7 @@ def _results(todo: Sequence[Job], out: Path, jobs: int) -> Iterator[tuple[Job, R
 @contextmanager
 def _pool(jobs: int) -> Iterator[ProcessPoolExecutor]:
     """Fresh processes (not daemons: a point has processes of its own); ended at once when the block is left early."""
-    pool = ProcessPoolExecutor(jobs, multiprocessing.get_context("spawn"), initializer=_quiet, initargs=(jobs,))
+    pool = ProcessPoolExecutor(jobs, multiprocessing.get_context("spawn"), initializer=_start_worker, initargs=(jobs,))
     try:
         yield pool
     except BaseException:
@@ -135,8 +135,8 @@ def _pool(jobs: int) -> Iterator[ProcessPoolExecutor]:
     pool.shutdown()
 
 
-def _quiet(jobs: int) -> None:
-    """Ctrl-C is the parent's business; side by side, metrics take one thread each."""
+def _start_worker(jobs: int) -> None:
+    """Ctrl-C is the parent's business, and a worker ends with it; side by side, metrics take one thread each."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     end_with_parent()
     if jobs > 1:

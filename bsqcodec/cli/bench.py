@@ -150,7 +150,7 @@ def bench(ctx: click.RichContext, /, **opts: Any) -> None:
     from bsqcodec.bench.quality import check_families
 
     check_families(opts["metrics"])
-    _check_model(tasks, opts, device)
+    _check_models(tasks, opts["out"])
     outcome, stills = _run(terminal, tasks, opts)
     _finish(terminal, outcome, stills, opts)
 
@@ -186,13 +186,13 @@ def _plan(opts: dict[str, Any], device: str) -> list[Task]:
     return make_plan(clips, [*ours, *anchors], settings, qualities)
 
 
-def _check_model(tasks: list[Task], opts: dict[str, Any], device: str) -> None:
+def _check_models(tasks: list[Task], out: Path) -> None:
     """Refuse a tune without weights, wrong weights or an absent device before hours go into the anchors."""
-    from bsqcodec.bench.codecs import OURS
-    from bsqcodec.bench.ours import check_model
+    from bsqcodec.bench.ours import Bsqcodec
 
-    for tune in {t.codec.setting for t in tasks if t.codec.name == OURS and t.finished(opts["out"]) is None}:
-        check_model(tune, device, opts["weights"])
+    for codec in {task.codec for task in tasks if task.finished(out) is None}:
+        if isinstance(codec, Bsqcodec):
+            codec.check()
 
 
 def _print_plan(terminal: Terminal, tasks: list[Task], out: Path) -> None:

@@ -1,7 +1,7 @@
 """Every way a run can end, and its exit code.
 
 0 ok; 1 I/O or run time; 2 usage; 3 damaged stream; 4 unsupported version or wrong weights;
-130 interrupted, 143 terminated. A reader of our stdout that goes away ends the run quietly with 1.
+130 interrupted, 143 terminated or hung up. A reader of our stdout that goes away ends the run quietly with 1.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ class Terminated(BaseException):
 
 def run(command: click.Command, argv: Sequence[str] | None) -> int:
     """Run a click command as the process's main work."""
-    _watch_sigterm()
+    _watch_termination()
     try:
         code = command.main(args=argv, prog_name="bsqcodec", standalone_mode=False)
         return code if isinstance(code, int) else 0  # click returns the code of an Exit
@@ -100,7 +100,7 @@ def _silence_stdout() -> None:
         pass
 
 
-def _watch_sigterm() -> None:
+def _watch_termination() -> None:
     def terminate(_signal: int, _frame: FrameType | None) -> None:
         raise Terminated
 

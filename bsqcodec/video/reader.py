@@ -79,7 +79,7 @@ class VideoReader:
 
     def close(self) -> None:
         """Release the file. A second call does nothing."""
-        self._container.close()
+        self._source.close()
 
     @property
     def info(self) -> VideoInfo:

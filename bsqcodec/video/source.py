@@ -48,6 +48,7 @@ class Source:
         self.path: Path | None = None
         self.stream: BinaryIO | None = None
         self.counter: CountingReader | None = None
+        self.fifo: BinaryIO | None = None
         y4m = False
         if isinstance(src, (str, os.PathLike)):
             if os.fspath(src) == "-":
@@ -55,7 +56,7 @@ class Source:
             else:
                 path = existing_file(Path(src), self.name)
                 if path.is_fifo():  # read once, from front to back
-                    self.stream = path.open("rb")
+                    self.stream = self.fifo = path.open("rb")
                 else:
                     self.path = path
         else:
@@ -63,8 +64,14 @@ class Source:
         self.container = self._open("yuv4mpegpipe" if y4m else None)
         self.format = self.container.format.name
         if self.format in TEXT_ART:
-            self.container.close()
+            self.close()
             raise VideoError(f"{self.name}: not a video (it looks like text); give a file that FFmpeg can play")
+
+    def close(self) -> None:
+        """Release what was opened here, not a stream that was handed in. A second call does nothing."""
+        self.container.close()
+        if self.fifo is not None:
+            self.fifo.close()
 
     def _open(self, format: str | None) -> InputContainer:
         file: object = f"file:{self.path}"  # the prefix keeps a colon in the name from being read as a protocol

@@ -206,11 +206,14 @@ def test_answers_without_torch_and_at_once(stream, args):
     assert min(seconds) < 1.0  # about 0.3 s on an idle machine; importing torch alone takes longer than this
 
 
-@pytest.mark.parametrize(("user", "wanted"), [(None, "PASSIVE"), ("ACTIVE", "ACTIVE")])
-def test_threads_sleep_while_they_wait_unless_the_user_says_otherwise(user, wanted):
-    env = {key: value for key, value in environment().items() if key != "OMP_WAIT_POLICY"}
-    env |= {"OMP_WAIT_POLICY": user} if user else {}
-    code = "import os; from bsqcodec.cli import main; main(['--version']); print(os.environ['OMP_WAIT_POLICY'])"
+@pytest.mark.parametrize(
+    ("user", "wanted"),
+    [({}, "1000"), ({"GOMP_SPINCOUNT": "7"}, "7"), ({"OMP_WAIT_POLICY": "ACTIVE"}, "None")],
+)
+def test_threads_spin_briefly_unless_the_user_says_otherwise(user, wanted):
+    env = {key: value for key, value in environment().items() if key not in ("OMP_WAIT_POLICY", "GOMP_SPINCOUNT")}
+    env |= user
+    code = "import os; from bsqcodec.cli import main; main(['--version']); print(os.environ.get('GOMP_SPINCOUNT'))"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=env, check=True)
     assert done.stdout.splitlines()[-1] == wanted
 

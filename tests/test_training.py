@@ -29,7 +29,16 @@ from bsqcodec.frames import Frame
 from bsqcodec.prior.network import PriorNetwork
 from bsqcodec.prior.tables import fit_tables
 from bsqcodec.training import checkpoint, loop, run
-from bsqcodec.training.calibrate import KNOTS, Calibration, calibrate, complete, index_psnr, solve, with_curve
+from bsqcodec.training.calibrate import (
+    KNOTS,
+    Calibration,
+    calibrate,
+    complete,
+    index_value,
+    solve,
+    with_curve,
+    x264_value,
+)
 from bsqcodec.training.causal import QUALITY, CausalLoss, ClipPool, CodePool, Cutting, causal_loss, causal_shard
 from bsqcodec.training.clips import Excerpts, find_sources, scene, split_clips, steady_excerpts
 from bsqcodec.training.config import read_config
@@ -37,7 +46,6 @@ from bsqcodec.training.export import fit_material
 from bsqcodec.training.generate import fill, missing, shard_path
 from bsqcodec.training.pool import Pool
 from bsqcodec.training.prior import prior_features
-from bsqcodec.training.x264 import x264_psnr
 
 CONFIGS = Path(bsqcodec.__file__).parent / "training" / "configs"
 TINY = CONFIGS / "tiny.toml"
@@ -350,7 +358,8 @@ def test_unreadable_clips_are_left_out_with_a_note(clips, tmp_path, caplog):
         ("lengths = [3]", "lengths = []", "must be a list that is not empty"),
         ("steps = 20", "steps = 0", "stages[1].steps = 0: must be above 0"),
         ("rate = 1e-3", "rate = nan", "must be above 0"),
-        ('do = "prior"', 'do = "posterior"', "must be one of material, tokenizer, decoder, prior"),
+        ('do = "prior"', 'do = "posterior"', "must be one of weights, material, tokenizer, decoder, prior"),
+        ("[[stages]]", '[[stages]]\ndo = "weights"\nname = "w"\ntune = "vmaf"\n[[stages]]', "one of psnr, ms-ssim"),
         ('pools = ["start"]', 'pools = ["trained"]', "needs a material stage 'trained' before it"),
         ('start = "prior-start"', 'start = "tokenizer"', "needs a prior stage 'tokenizer' before it"),
         ('prices = "prior-start"', 'prices = "prior"', "needs a prior stage 'prior' before it"),
@@ -456,16 +465,16 @@ def test_calibrated_crf_gives_the_psnr_of_x264(trained, clips, tmp_path):
         for clip in steady_excerpts(find_sources(clips, True), 2, 4, 48)
     )
     for crf in (20, 32):
-        ours = index_psnr(calibrated, excerpt, intra_quality(crf, calibrated.config.crf_curve))
-        assert ours == pytest.approx(x264_psnr(excerpt, crf), abs=0.6)
+        ours = index_value(calibrated, excerpt, intra_quality(crf, calibrated.config.crf_curve))
+        assert ours == pytest.approx(x264_value(excerpt, crf, "psnr"), abs=0.6)
 
 
 def test_x264_and_index_run_the_same_way(trained):
     frames = [Frame(y, y[::2, ::2].copy(), y[::2, ::2].copy(), t) for t, y in enumerate(texture(4))]
     model = load_model(trained / "tiny.safetensors", device="cpu")
     for values in (
-        [x264_psnr(frames, crf) for crf in (16, 28, 40)],
-        [index_psnr(model, frames, index) for index in (60, 130, 200)],
+        [x264_value(frames, crf, "psnr") for crf in (16, 28, 40)],
+        [index_value(model, frames, index) for index in (60, 130, 200)],
     ):
         assert values == sorted(values, reverse=True) and values[0] > values[-1] + 6
 

@@ -55,7 +55,7 @@ class _OpenGroup:
         self.model = model
         self.motion, self.tokens = BitEncoder(), BitEncoder()
         self.writer = Writer(self.tokens)
-        self.coder = PredictiveCoder(model.tokenizer, model.tokens, h, w, model.device)
+        self.coder = PredictiveCoder(model.tokenizer, model.tokens, h, w, model.device, model.tune)
         self.state = MotionState(model.motion)
         self.field: MotionField | None = None
         self.motion_bits = 0.0

@@ -34,6 +34,7 @@ if TYPE_CHECKING:
 METADATA = "bsqcodec"
 KERNELS = ("auto", "int8", "float32")
 KERNEL_VARIABLE = "BSQCODEC_KERNEL"  # the same integers whichever is chosen; for tests and timings
+_UNFIT = (KeyError, TypeError, ValueError, RuntimeError, safetensors.SafetensorError)  # what bytes of other kinds raise
 Config = TypeVar("Config")
 
 
@@ -106,29 +107,52 @@ def load_model(
     if threads > 0:
         torch.set_num_threads(threads)
     where, note = _device(device)
-    path = _shipped(tune) if weights is None else Path(weights)
+    path = shipped_path(tune) if weights is None else Path(weights)
+    return build_model(_read(path), str(path), where, note)
+
+
+def _read(path: Path) -> bytes:
     try:
-        data = path.read_bytes()
+        return path.read_bytes()
     except OSError as error:
         raise WeightsMismatchError(f"{path}: cannot read the weights: {error.strerror}; check --weights") from error
-    return build_model(data, str(path), where, note)
+
+
+def _metadata(data: bytes) -> ModelConfig:
+    length = int.from_bytes(data[:8], "little")
+    return ModelConfig.from_json(json.loads(data[8 : 8 + length])["__metadata__"][METADATA])
 
 
 def build_model(data: bytes, name: str, device: torch.device, note: str) -> Model:
     """A model from the bytes of a weights file."""
     try:
-        length = int.from_bytes(data[:8], "little")
-        config = ModelConfig.from_json(json.loads(data[8 : 8 + length])["__metadata__"][METADATA])
+        config = _metadata(data)
         arrays = safetensors.numpy.load(data)
-        tokenizer = _tokenizer(config, arrays).to(device)
-        network = _prior(config, arrays).to(device)
+        tokenizer = _tokenizer(config, arrays).eval().requires_grad_(False).to(device)
+        network = _prior(config, arrays)
+        freeze(network)
+        network = network.eval().requires_grad_(False).to(device)
         tables = Tables.from_arrays(arrays)
         motion = MotionTables.from_arrays(arrays)
-    except (KeyError, TypeError, ValueError, RuntimeError, safetensors.SafetensorError) as error:
+    except _UNFIT as error:
         raise WeightsMismatchError(f"{name}: not weights of bsqcodec ({error}); check --weights") from error
     ops = (Int8 if _kernel(device) == "int8" else Float32)(tables.exp_tensor(device))
     tokens = TokenCoder(network, ops, tables)
     return Model(config, hashlib.sha256(data).digest(), device, note, tokenizer, tokens, motion)
+
+
+def load_modules(path: Path) -> tuple[ModelConfig, PredictiveTokenizer | CausalTokenizer, PriorNetwork]:
+    """Configuration, tokenizer and prior of a weights file as modules that can be trained on.
+
+    Raises WeightsMismatchError where the file is something else.
+    """
+    data = _read(path)
+    try:
+        config = _metadata(data)
+        arrays = safetensors.numpy.load(data)
+        return config, _tokenizer(config, arrays), _prior(config, arrays)
+    except _UNFIT as error:
+        raise WeightsMismatchError(f"{path}: not weights of bsqcodec ({error}); check --weights") from error
 
 
 def save_model(
@@ -154,7 +178,8 @@ def check_model(model: Model, header: StreamHeader) -> None:
         )
 
 
-def _shipped(tune: str) -> Path:
+def shipped_path(tune: str) -> Path:
+    """The package's weights for a tune. Raises UsageError where there are none."""
     path = Path(str(resources.files("bsqcodec") / "weights" / f"{tune}.safetensors"))
     if not path.exists():
         raise UsageError(f"there are no weights for --tune {tune} yet; use --tune psnr")
@@ -198,14 +223,13 @@ def _tokenizer(config: ModelConfig, arrays: dict[str, np.ndarray]) -> Predictive
     else:
         tokenizer = CausalTokenizer(config.tokenizer)
     tokenizer.load_state_dict(_state(arrays, "tokenizer."))
-    return tokenizer.eval().requires_grad_(False)
+    return tokenizer
 
 
 def _prior(config: ModelConfig, arrays: dict[str, np.ndarray]) -> PriorNetwork:
     network = PriorNetwork(config.prior)
     network.load_integers({k.removeprefix("prior."): v for k, v in arrays.items() if k.startswith("prior.")})
-    freeze(network)
-    return network.eval().requires_grad_(False)
+    return network
 
 
 def _state(arrays: dict[str, np.ndarray], prefix: str) -> dict[str, torch.Tensor]:

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from bsqcodec.codec import pyramid
-from bsqcodec.codec.settings import LEVEL_PRICES
+from bsqcodec.codec.settings import level_prices
 from bsqcodec.motion import MotionField, compensate
 from bsqcodec.prior import context
 from bsqcodec.prior.choice import Wanted
@@ -31,10 +31,22 @@ class TokenModel(Protocol):
 
 
 class PredictiveCoder:
-    """The coding loop of a group. State: the last reconstruction, the references of the prior."""
+    """The coding loop of a group. State: the last reconstruction, the references of the prior.
 
-    def __init__(self, tokenizer: PredictiveTokenizer, tokens: TokenModel, h: int, w: int, device: torch.device):
+    tune: the metric an encoder is after ("psnr" or "ms-ssim"); decoding does not depend on it.
+    """
+
+    def __init__(
+        self,
+        tokenizer: PredictiveTokenizer,
+        tokens: TokenModel,
+        h: int,
+        w: int,
+        device: torch.device,
+        tune: str = "psnr",
+    ):
         self.tokenizer, self.tokens, self.h, self.w, self.device = tokenizer, tokens, h, w, device
+        self.tune = tune
         self.position = 0  # frames since the group's first
         self.quality = 0  # index of the last frame
         self.planes: Planes | None = None
@@ -89,7 +101,7 @@ class PredictiveCoder:
             if target is not None:
                 latent = self.tokenizer.latents(pack(target).float().unsqueeze(0), predicted, *which)
                 levels = self.tokenizer.levels(latent, which[1])[0]
-                wanted = Wanted(latent[0], self.tokenizer.offset, LEVEL_PRICES[kind])
+                wanted = Wanted(latent[0], self.tokenizer.offset, level_prices(target[0], kind, self.tune))
             features = context.features(references, self.extra(quality, kind, vectors, h, w), self.tokens.config)
             levels = self.tokens.code(coder, features, levels, wanted)
             latent = self.tokenizer.dequantise(levels.unsqueeze(0))

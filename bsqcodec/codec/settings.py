@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from itertools import pairwise
 
+import torch
 from torch import Tensor
 
 from bsqcodec.tokenizer.quality import step, x264_quality
@@ -15,6 +16,10 @@ INTER_OFFSETS = (10, 22, 18, 22)
 # theory: 0.115). An error of a small size is spread over many pixels, and a first frame is what a group's silent
 # tokens show.
 LEVEL_PRICES = (0.15, 0.05, 0.02, 0.01, 0.2)
+# --tune ms-ssim: how prices follow the variance (grey levels^2) of a token; MASK_VARIANCE changes nothing.
+MASKED_KINDS = (0, 4)  # pictures of full size
+MASK_VARIANCE, MASK_STRENGTH, MASK_RANGE = 150.0, 0.3, (0.5, 3.0)
+SSIM_C2 = (0.03 * 255) ** 2  # Wang, Bovik, Sheikh, Simoncelli 2004
 CUT_FLOOR, CUT_RATIO, CUT_ACTIVITY = 6.0, 2.5, 0.75  # grey levels; ratios
 
 
@@ -40,6 +45,20 @@ def motion_lambda(quality: int) -> float:
     Measured: 0.2 and 0.8 steps cost about 1 % more (benchmarks/EXPERIMENTS.md).
     """
     return 0.4 * step(quality)
+
+
+def level_prices(luma: Tensor, kind: int, tune: str) -> Tensor:
+    """Steps^2 a bit is worth in each token of a picture: float [h, w] for luma uint8 [8h, 8w].
+
+    For MS-SSIM, whose windows divide an error by 2 variance + C2, busy tokens hide errors and flat ones show them.
+    """
+    rows, columns = luma.shape[0] // 8, luma.shape[1] // 8
+    if tune != "ms-ssim" or kind not in MASKED_KINDS:
+        return torch.full((rows, columns), LEVEL_PRICES[kind], device=luma.device)
+    tokens = luma.float().reshape(rows, 8, columns, 8)
+    variance = tokens.var((1, 3), correction=0)
+    hidden = ((2 * variance + SSIM_C2) / (2 * MASK_VARIANCE + SSIM_C2)) ** MASK_STRENGTH
+    return LEVEL_PRICES[kind] * hidden.clamp(*MASK_RANGE)
 
 
 def is_cut(luma: Tensor, cost: float, before: float | None) -> bool:

@@ -80,7 +80,7 @@ def analyse(model: Model, targets: list[Planes], quality: int) -> GroupLevels:
         return GroupLevels(levels, [], [], [quality] * len(targets))
     keeping = Keeping(model.tokens)  # the prior has a say in the encoder's choice of levels
     rows, columns = targets[0][0].shape
-    coder = PredictiveCoder(model.tokenizer, keeping, rows // 8, columns // 8, model.device)
+    coder = PredictiveCoder(model.tokenizer, keeping, rows // 8, columns // 8, model.device, model.tune)
     reference = coder.first(NoCoder(), quality, targets[0])
     fields: list[MotionField] = []
     qualities = [quality]

@@ -23,27 +23,32 @@ class Wanted:
     """What an encoder would like to code.
 
     latents: float [h, w, C] in steps; points: float [C, 3], offsets of the reconstruction from |n| = 1, 2, >= 3;
-    price: squared error (steps^2) a bit is worth.
+    prices: squared error (steps^2) a bit is worth in each token, float [h, w].
     """
 
     latents: Tensor
     points: Tensor
-    price: float
+    prices: Tensor
+
+    def part(self, rows: slice, columns: slice) -> Wanted:
+        """The same of some tokens in raster order: latents [N, C], prices [N]."""
+        return Wanted(self.latents[rows, columns].flatten(0, 1), self.points, self.prices[rows, columns].flatten())
 
 
-def choose(latents: Tensor, points: Tensor, sums: Tensor, tables: Tables, price: float) -> np.ndarray:
-    """Levels of a band's tokens: latents [N, n], points [n, 3], sums [N, n, 6] -> int16 [N, n]."""
+def choose(latents: Tensor, points: Tensor, prices: Tensor, sums: Tensor, tables: Tables) -> np.ndarray:
+    """Levels of a band's tokens: latents [N, n], points [n, 3], prices [N], sums [N, n, 6] -> int16 [N, n]."""
     y = latents.flatten()
     where = torch.nonzero(y.abs() >= 0.5).squeeze(1)
     out = np.zeros(y.numel(), dtype=np.int16)
     if where.numel():
         chances = tables.probabilities(sums.reshape(-1, sums.shape[-1])[where]).astype(np.int64)
         offsets = points[where % latents.shape[1]].cpu().numpy()
+        price = prices[where // latents.shape[1]].cpu().numpy()
         out[where.cpu().numpy()] = _cheapest(y[where].cpu().numpy(), offsets, chances, price)
     return out.reshape(latents.shape)
 
 
-def _cheapest(y: np.ndarray, offsets: np.ndarray, p: np.ndarray, price: float) -> np.ndarray:
+def _cheapest(y: np.ndarray, offsets: np.ndarray, p: np.ndarray, price: np.ndarray) -> np.ndarray:
     size = np.abs(y)
     nearest = np.minimum(np.floor(size + 0.5), 4095).astype(np.int64)
     sign_bits = np.where(y > 0, _BITS[p[:, 1]], _BITS[65536 - p[:, 1]])

@@ -77,9 +77,9 @@ class TokenCoder:
                 if row >= h or column >= w:
                     continue
                 mixed = self._mix(trunk[row::2, column::2], seen, phase)
-                given = wanted.latents if wanted else levels
-                target = None if given is None else given[row::2, column::2].flatten(0, 1)
-                part = self._code_tokens(coder, mixed, target, wanted)
+                rows, columns = slice(row, None, 2), slice(column, None, 2)
+                target = None if levels is None else levels[rows, columns].flatten(0, 1)
+                part = self._code_tokens(coder, mixed, target, wanted.part(rows, columns) if wanted else None)
                 grid = part.reshape(*trunk[row::2, column::2].shape[:2], -1)
                 known[row::2, column::2] = grid
                 embedded = self.network.embedding(symbols(grid, self.config.signed), self.ops)
@@ -99,22 +99,25 @@ class TokenCoder:
         return self.network.mixed(trunk, torch.cat(near, dim=-1), flag, self.ops).flatten(0, 1)
 
     def _code_tokens(self, coder: Coder, mixed: Tensor, target: Tensor | None, wanted: Wanted | None) -> Tensor:
-        """Tokens of a phase, band after band: int16 [N, C]."""
+        """Tokens of a phase, band after band: int16 [N, C]; target [N, C] and wanted are of the same tokens."""
         known = torch.zeros(mixed.shape[0], self.config.channels, dtype=torch.int16, device=mixed.device)
         for band in range(len(self.config.bands)):
             start, end = self.config.band_range(band)
             before = symbols(known, self.config.signed)[:, self._before(start)] if start else None
             sums = self.network.logits(mixed, before, band, self.ops)
-            given = None if target is None else self._levels(target[:, start:end], start, sums, wanted)
+            given = self._levels(target, wanted, (start, end), sums)
             code = self._code_levels if self.config.layout == "levels" else self._code_signs
             known[:, start:end] = torch.from_numpy(code(coder, sums, given)).to(known.device)
         return known
 
-    def _levels(self, target: Tensor, start: int, sums: Tensor, wanted: Wanted | None) -> np.ndarray:
-        """Levels of a band [N, n]: given, or chosen."""
-        if wanted is None:
-            return target.cpu().numpy()
-        return choose(target, wanted.points[start : start + target.shape[1]], sums, self.tables, wanted.price)
+    def _levels(
+        self, target: Tensor | None, wanted: Wanted | None, band: tuple[int, int], sums: Tensor
+    ) -> np.ndarray | None:
+        """Levels of a band [N, n]: chosen, given, or None when decoding."""
+        own = slice(*band)
+        if wanted is not None:
+            return choose(wanted.latents[:, own], wanted.points[own], wanted.prices, sums, self.tables)
+        return None if target is None else target[:, own].cpu().numpy()
 
     def _before(self, start: int) -> Tensor:
         signs = torch.arange(self.config.channels, self.config.channels + self.config.signed)

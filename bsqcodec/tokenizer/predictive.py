@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from bsqcodec.tokenizer.levels import quantise
 from bsqcodec.tokenizer.network import QUALITY_HATS, WindowTransformer, quality_basis
 from bsqcodec.tokenizer.quality import STEP_Q8
+from bsqcodec.tokenizer.sensitivity import channel_steps
 from bsqcodec.tokenizer.transform import LUMA, SAMPLES, dct_matrix, pack, patches, unpack
 
 KINDS = 5  # pyramid level 0 (full size) .. 3 (an eighth), 4 = predicted from the frame before
@@ -36,6 +37,9 @@ class PredictiveConfig:
     # Chroma's step relative to luma's: its blocks are smooth and small, its errors small, and (6Y + U + V) / 8 in dB
     # makes up its weight.
     chroma_step: float = 0.4
+    # Where the transform starts: how much coarser high luma frequencies are (`sensitivity.channel_steps`). The matrices
+    # hold it, so decoders need not know it.
+    falloff: float = 0.0
     threshold_intra: float = 0.60
     threshold_inter: float = 0.66
 
@@ -61,9 +65,10 @@ class PredictiveTokenizer(nn.Module):
         is_luma = matrix[:, :LUMA].abs().sum(1) > 0
         scale = torch.where(is_luma, torch.tensor(1.0), torch.tensor(config.chroma_step))
         self.register_buffer("scale", scale, persistent=False)  # [C] step of a channel in units of the frame's
+        steps = channel_steps(config.falloff)
         with torch.no_grad():
-            self.analysis.weight.copy_(matrix)
-            self.synthesis.weight.copy_(matrix.T)
+            self.analysis.weight.copy_(matrix / steps[:, None])
+            self.synthesis.weight.copy_(matrix.T * steps)
         for network in (self.encoder, self.decoder):
             nn.init.zeros_(network.head.weight)
             nn.init.zeros_(network.head.bias)

@@ -1,4 +1,6 @@
-"""Calibration: which quality index gives the PSNR of x264 at each crf, so that `--crf` means what users know.
+"""Calibration: which quality index gives the quality of x264 at each crf, so that `--crf` means what users know.
+
+Quality is the metric of the tune: (6Y+U+V)/8, or MS-SSIM in dB.
 
 By hand: `python -m bsqcodec.training.calibrate --weights F --data DIR --out F2`; F2 is F with a new crf_curve.
 """
@@ -7,6 +9,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import math
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -16,17 +19,17 @@ import safetensors.numpy
 import torch
 from tqdm import tqdm
 
-from bsqcodec.codec import GroupEncoder, Model
+from bsqcodec.codec import GroupEncoder, Model, decode_group
 from bsqcodec.codec.model import METADATA, ModelConfig, load_model
 from bsqcodec.codec.settings import intra_quality
 from bsqcodec.errors import UsageError
 from bsqcodec.frames import Frame, VideoInfo
-from bsqcodec.results import Tally
+from bsqcodec.metrics import MS_SSIM_MIN_SIDE, Quality, compare
 from bsqcodec.tokenizer.causal import CausalConfig
 from bsqcodec.tokenizer.transform import Planes
 from bsqcodec.training.by_hand import finish
 from bsqcodec.training.clips import find_sources, steady_excerpts
-from bsqcodec.training.x264 import x264_psnr
+from bsqcodec.training.x264 import x264_quality
 
 KNOTS = tuple(range(16, 45, 4))  # crf
 LOWEST_CRF, HIGHEST_CRF, HIGHEST_INDEX = 0, 51, 255
@@ -48,12 +51,13 @@ class Calibration:
 def calibrate(model: Model, data: Path, plan: Calibration) -> Curve:
     """Knots (crf, index of a first frame), 0 and 51 included, for the clips of the validation split below `data`.
 
-    Raises UsageError where no clip is long enough or the model has only one quality.
+    Raises UsageError where no clip is long enough (for MS-SSIM: and large enough) or the model has only one quality.
     """
     if isinstance(model.config.tokenizer, CausalConfig):
         raise UsageError(f"{model.name}: a causal model has one quality; there is nothing to calibrate")
     sources = find_sources(data, validation=True)
-    excerpts = [_frames(clip) for clip in steady_excerpts(sources, plan.clips, plan.frames, plan.side)]
+    least = MS_SSIM_MIN_SIDE + 1 if model.tune == "ms-ssim" else 1
+    excerpts = [_frames(clip) for clip in steady_excerpts(sources, plan.clips, plan.frames, plan.side, least)]
     bar = tqdm(total=len(KNOTS) * (ROUNDS + 1) * len(excerpts), desc="calibrate", ascii=True, mininterval=5)
 
     def mean(measure: Callable[[list[Frame]], float]) -> float:
@@ -63,8 +67,8 @@ def calibrate(model: Model, data: Path, plan: Calibration) -> Curve:
             bar.update()
         return float(np.mean(values))
 
-    wanted = [mean(lambda clip, crf=crf: x264_psnr(clip, crf)) for crf in KNOTS]  # type: ignore[misc]
-    curve = solve(wanted, lambda index: mean(lambda clip: index_psnr(model, clip, index)))
+    wanted = [mean(lambda clip, crf=crf: x264_value(clip, crf, model.tune)) for crf in KNOTS]  # type: ignore[misc]
+    curve = solve(wanted, lambda index: mean(lambda clip: index_value(model, clip, index)))
     bar.close()
     return complete(curve)
 
@@ -77,18 +81,27 @@ def _frames(clip: list[Planes]) -> list[Frame]:
     return frames
 
 
-def index_psnr(model: Model, frames: list[Frame], index: int) -> float:
-    """Mean over frames of (6Y+U+V)/8 in dB of one group whose first frame has a quality index."""
+def x264_value(frames: list[Frame], crf: float, tune: str) -> float:
+    """What x264 reaches at a crf in the metric of a tune, in dB."""
+    return _value(x264_quality(frames, crf, ms_ssim=tune == "ms-ssim"), tune)
+
+
+def index_value(model: Model, frames: list[Frame], index: int) -> float:
+    """What one group whose first frame has a quality index reaches in the metric of the model's tune, in dB."""
     config = replace(model.config, crf_curve=[(0.0, 0.0), (51.0, 255.0)])  # an index is 5 crf
     rows, columns = frames[0].y.shape
     info = VideoInfo(columns, rows)
     encoder = GroupEncoder(replace(model, config=config), info, crf=index / 5, keyint=len(frames))
-    tally = Tally(info)
-    for group in [*(g for frame in frames for g in encoder.push(frame)), *encoder.flush()]:
-        for stats in group.frames:
-            tally.add_frame(stats.sse_y, stats.sse_u, stats.sse_v)
-    y, u, v = tally.psnr
-    return (6 * y + u + v) / 8
+    groups = [*(g for frame in frames for g in encoder.push(frame)), *encoder.flush()]
+    decoded = (frame for group in groups for frame in decode_group(model, group.group, info))
+    return _value(compare(frames, decoded, ms_ssim=model.tune == "ms-ssim"), model.tune)
+
+
+def _value(quality: Quality, tune: str) -> float:
+    if tune != "ms-ssim":
+        return quality.psnr
+    assert quality.ms_ssim is not None  # the excerpts are large enough
+    return -10 * math.log10(max(1e-9, 1 - quality.ms_ssim))
 
 
 def solve(wanted: list[float], measure: Callable[[int], float]) -> Curve:

@@ -143,17 +143,19 @@ class Excerpts:
         return frames
 
 
-def steady_excerpts(sources: list[Source], count: int, frames: int, side: int) -> Iterator[list[Planes]]:
+def steady_excerpts(
+    sources: list[Source], count: int, frames: int, side: int, least: int = 1
+) -> Iterator[list[Planes]]:
     """The first `frames` frames of clips of up to `count` scenes, cropped to even sides of at most `side`.
 
-    Always the same for the same folder. Clips that are shorter or cannot be read are passed over. Raises UsageError
-    where no clip is left.
+    Always the same for the same folder. Clips that are shorter, have a side below `least` or cannot be read are passed
+    over. Raises UsageError where no clip is left.
     """
     scenes = {scene(path): path for s in sources for path in s.clips}
     found = 0
     for path in random.Random(0).sample(list(scenes.values()), len(scenes)):
         excerpt = _whole(path, frames)
-        if not excerpt:
+        if not excerpt or min(excerpt[0][0].shape) < least:
             continue
         found += 1
         h, w = (n // 2 * 2 for n in excerpt[0][0].shape)
@@ -162,7 +164,11 @@ def steady_excerpts(sources: list[Source], count: int, frames: int, side: int) -
         if found == count:
             return
     if not found:
-        raise UsageError(f"no clip of {frames} frames to measure on; give longer ones or ask for fewer frames")
+        raise UsageError(f"no clip of {frames} frames{_of(least)} to measure on; give others or ask for fewer frames")
+
+
+def _of(least: int) -> str:
+    return f" and {least} px a side" if least > 1 else ""
 
 
 def _whole(path: Path, frames: int) -> list[Planes]:

@@ -4,6 +4,7 @@
     kind = "predictive"         or "causal", the paper's own configuration
     [tokenizer], [prior]        sizes (PredictiveConfig or CausalConfig, PriorConfig); the rest keeps its default
     [[stages]]                  in order; each fills the folder <out>/<name>
+        do = "weights"          shipped weights to go on from      (Weights, predictive only)
         do = "material"         shards of training material        (Material)
         do = "tokenizer"        training of the tokenizer on pools (Training)
         do = "decoder"          training of its decoder alone, on the levels of pools (Training, predictive only)
@@ -31,8 +32,16 @@ from bsqcodec.training.material import CROP, LENGTHS, SAMPLES
 from bsqcodec.training.plan_checks import check_model_sizes, check_stages
 
 KINDS = ("predictive", "causal")
-MAY_BE_ZERO = {"seed", "threads", "entropy_weight"}
+MAY_BE_ZERO = {"seed", "threads", "entropy_weight", "falloff"}
 Plain = TypeVar("Plain")
+
+
+@dataclass(frozen=True)
+class Weights:
+    """A stage that takes the package's weights for a tune as a trained tokenizer and prior, in this model's units."""
+
+    name: str
+    tune: str = "psnr"
 
 
 @dataclass(frozen=True)
@@ -68,6 +77,9 @@ class Training:
     start: str = ""
 
 
+Stage = Weights | Material | Training
+
+
 @dataclass(frozen=True)
 class Plan:
     """A whole training. compile: torch.compile, a minute that pays in long runs; threads: 0 = torch's choice."""
@@ -81,13 +93,15 @@ class Plan:
     tokenizer: PredictiveConfig | CausalConfig
     prior: PriorConfig
     loss: CausalLoss
-    stages: tuple[Material | Training, ...]
+    stages: tuple[Stage, ...]
     calibrate: Calibration | None
 
     def last(self, do: str) -> str:
         """Name of the last stage of a kind: "material", "tokenizer" (its decoder's training too), "prior"."""
         kinds = {"decoder": "tokenizer"}
-        done = [(s.name, s.do if isinstance(s, Training) else "material") for s in self.stages]
+        done = [
+            (s.name, s.do if isinstance(s, Training) else "material") for s in self.stages if not isinstance(s, Weights)
+        ]
         return [name for name, kind in done if kinds.get(kind, kind) == do][-1]
 
 
@@ -157,13 +171,16 @@ def _prior(raw: dict[str, Any], tokenizer: PredictiveConfig | CausalConfig) -> P
     return _take(PriorConfig, {"bands": [max(1, bits // 2), bits]} | raw | implied, "prior.")
 
 
-def _stage(raw: dict[str, Any], where: str) -> Material | Training:
+def _stage(raw: dict[str, Any], where: str) -> Stage:
     do = raw.get("do")
+    rest = {key: value for key, value in raw.items() if key != "do"}
+    if do == "weights":
+        return _take(Weights, rest, where)
     if do == "material":
-        return _take(Material, {key: value for key, value in raw.items() if key != "do"}, where)
+        return _take(Material, rest, where)
     if do in ("tokenizer", "decoder", "prior"):
         return _take(Training, raw, where)
-    raise ValueError(f"{where}do = {do!r}: must be one of material, tokenizer, decoder, prior")
+    raise ValueError(f"{where}do = {do!r}: must be one of weights, material, tokenizer, decoder, prior")
 
 
 def _table(raw: Any, where: str) -> dict[str, Any]:

@@ -59,6 +59,7 @@ class Recording:
     samples: int = SAMPLES
     lengths: tuple[int, ...] = LENGTHS
     crop: int = CROP
+    tune: str = "psnr"
     state: Path | None = None  # checkpoint of a trained tokenizer; the DCT start without
     prices: Path | None = None  # checkpoint of a prior whose probabilities price the levels; plain thresholds without
 
@@ -67,9 +68,16 @@ class RecordingCoder(PredictiveCoder):
     """The coding loop, keeping a random crop of every picture it codes."""
 
     def __init__(
-        self, tokenizer: PredictiveTokenizer, tokens: TokenModel, h: int, w: int, rng: random.Random, crop: int = CROP
+        self,
+        tokenizer: PredictiveTokenizer,
+        tokens: TokenModel,
+        h: int,
+        w: int,
+        rng: random.Random,
+        crop: int = CROP,
+        tune: str = "psnr",
     ):
-        super().__init__(tokenizer, tokens, h, w, torch.device("cpu"))
+        super().__init__(tokenizer, tokens, h, w, torch.device("cpu"), tune)
         self.samples: list[Sample] = []
         self.rng, self.crop = rng, crop
 
@@ -133,7 +141,7 @@ def predictive_shard(plan: Recording, sources: list[Source], rng: random.Random)
     while len(samples) < plan.samples:
         frames = crop(excerpts.draw(plan.lengths), LONGEST_SIDE, rng)
         h, w = token_grid(frames[0][0].shape[1], frames[0][0].shape[0])
-        coder = RecordingCoder(tokenizer, tokens, h, w, rng, plan.crop)
+        coder = RecordingCoder(tokenizer, tokens, h, w, rng, plan.crop, plan.tune)
         motion.append(roll_out(coder, frames, rng.randrange(*QUALITIES)))
         samples += coder.samples
     return {

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 LONGEST_ROW = 1024  # inputs of a layer of the prior: above, sums of int8 products are not exact in float32
 FOLDER = re.compile(r"[A-Za-z0-9][\w.-]*")
 TUNES = ("psnr", "ms-ssim")
+WHOLE = "tokenizer and prior"  # what a stage of shipped weights leaves behind
 
 
 def check_model_sizes(tokenizer: PredictiveConfig | CausalConfig, prior: PriorConfig) -> None:
@@ -41,7 +42,7 @@ def check_model_sizes(tokenizer: PredictiveConfig | CausalConfig, prior: PriorCo
 
 def check_stages(plan: Plan) -> None:
     """Raise ValueError where names are unfit, a stage leans on one that does not come before it, or one is lacking."""
-    from bsqcodec.training.config import Training
+    from bsqcodec.training.config import Training, Weights
 
     if not FOLDER.fullmatch(plan.name):
         raise ValueError(f"name = {plan.name!r}: must be letters, digits, '.', '_' and '-'")
@@ -55,8 +56,15 @@ def check_stages(plan: Plan) -> None:
             _check_training(stage, before, plan.kind == "causal")
             before[stage.name] = _kind(stage)
             continue
+        if isinstance(stage, Weights):
+            if plan.kind == "causal":
+                raise ValueError(f"stages: {stage.name} takes shipped weights, which are of a predictive model")
+            if stage.tune not in TUNES:
+                raise ValueError(f"stages: {stage.name} has tune = {stage.tune!r}: must be one of {', '.join(TUNES)}")
+            before[stage.name] = WHOLE
+            continue
         for do, needed in (("tokenizer", stage.tokenizer), ("prior", stage.prices)):
-            if needed and (plan.kind == "causal" or before.get(needed) != do):
+            if needed and (plan.kind == "causal" or before.get(needed) not in (do, WHOLE)):
                 raise ValueError(f"stages: {stage.name} needs a {do} stage {needed!r} before it (predictive only)")
         if stage.crop % 2:
             raise ValueError(f"stages: {stage.name} has crop = {stage.crop}; must be even")
@@ -77,7 +85,7 @@ def _check_training(stage: Training, before: dict[str, str], causal: bool) -> No
             raise ValueError(f"stages: {stage.name} needs a material stage {pool!r} before it")
     if stage.do == "decoder" and (causal or not stage.start):
         raise ValueError(f"stages: {stage.name} needs the start of a predictive tokenizer stage")
-    if stage.start and before.get(stage.start) != _kind(stage):
+    if stage.start and before.get(stage.start) not in (_kind(stage), WHOLE):
         raise ValueError(f"stages: {stage.name} needs a {_kind(stage)} stage {stage.start!r} before it to start from")
     if causal and stage.do == "prior" and "tokenizer" not in before.values():
         raise ValueError(f"stages: {stage.name} learns the codes of a tokenizer; train one before it")

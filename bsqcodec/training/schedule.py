@@ -8,13 +8,13 @@ from multiprocessing.connection import wait
 from multiprocessing.context import SpawnProcess
 
 from bsqcodec.errors import BsqError
-from bsqcodec.training.config import Material, Training
-
-Stage = Material | Training
+from bsqcodec.training.config import Material, Stage, Weights
 
 
 def needs(stage: Stage) -> set[str]:
     """Names of the stages that must be done before a stage starts."""
+    if isinstance(stage, Weights):
+        return set()
     names = (stage.tokenizer, stage.prices) if isinstance(stage, Material) else (*stage.pools, stage.start)
     return {name for name in names if name}
 

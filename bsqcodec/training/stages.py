@@ -20,17 +20,19 @@ from bsqcodec.errors import UsageError
 from bsqcodec.motion import default_tables as default_motion
 from bsqcodec.prior.tables import default_tables
 from bsqcodec.tokenizer.causal import CausalConfig
+from bsqcodec.tokenizer.predictive import PredictiveConfig
 from bsqcodec.training import checkpoint
 from bsqcodec.training.calibrate import calibrate, with_curve
 from bsqcodec.training.causal import CURVE, ClipPool, Cutting, causal_shard, causal_task, code_pool
 from bsqcodec.training.clips import find_sources
-from bsqcodec.training.config import Material, Plan, Training, read_config
+from bsqcodec.training.config import Material, Plan, Training, Weights, read_config
 from bsqcodec.training.export import export, fit_material
 from bsqcodec.training.generate import Maker, fill, missing
 from bsqcodec.training.loop import train
 from bsqcodec.training.material import Recording, predictive_shard
 from bsqcodec.training.pool import Pool
 from bsqcodec.training.schedule import side_by_side
+from bsqcodec.training.shipped import write_start
 from bsqcodec.training.tasks import Task, decoder_task, prior_task, tokenizer_task
 
 COPY = "config.toml"
@@ -65,7 +67,9 @@ def run_stage(config: Path, data: Path, out: Path, name: str) -> None:
     plan = read_config(config)
     _use_threads(plan)
     stage = next(stage for stage in plan.stages if stage.name == name)
-    if isinstance(stage, Material):
+    if isinstance(stage, Weights):
+        _take_weights(plan, stage, out)
+    elif isinstance(stage, Material):
         _make_material(plan, stage, data, out)
     else:
         _train_stage(plan, stage, out)
@@ -103,12 +107,20 @@ def _make_material(plan: Plan, stage: Material, data: Path, out: Path) -> None:
             fill(target, shards, number, make, stage.processes)
 
 
+def _take_weights(plan: Plan, stage: Weights, out: Path) -> None:
+    path = _state(out, stage.name)
+    if not path.exists():
+        assert isinstance(plan.tokenizer, PredictiveConfig)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write_start(path, stage.tune, plan.tokenizer, plan.prior)
+
+
 def _maker(plan: Plan, stage: Material, data: Path, out: Path, validation: bool) -> Maker:
     sources = find_sources(data, validation)
     if isinstance(plan.tokenizer, CausalConfig):
         return partial(causal_shard, Cutting(stage.samples, stage.lengths, stage.crop), sources)
     states = [_state(out, name) if name else None for name in (stage.tokenizer, stage.prices)]
-    recording = Recording(plan.tokenizer, plan.prior, stage.samples, stage.lengths, stage.crop, *states)
+    recording = Recording(plan.tokenizer, plan.prior, stage.samples, stage.lengths, stage.crop, plan.tune, *states)
     return partial(predictive_shard, recording, sources)
 
 
@@ -122,8 +134,9 @@ def _train_stage(plan: Plan, stage: Training, out: Path) -> None:
     seed = stage_seed(plan, stage.name)
     torch.manual_seed(seed)
     task = _task(plan, stage)
-    if stage.do == "decoder":
-        checkpoint.load_part(task.modules["tokenizer"], _state(out, stage.start), "tokenizer")
+    part = "prior" if stage.do == "prior" else "tokenizer"
+    if stage.do == "decoder" or stage.start in {s.name for s in plan.stages if isinstance(s, Weights)}:
+        checkpoint.load_part(task.modules[part], _state(out, stage.start), part)
     elif stage.start:
         checkpoint.load_all(task.modules, _state(out, stage.start))
     train(
@@ -144,7 +157,7 @@ def _task(plan: Plan, stage: Training) -> Task[Any]:
     if isinstance(plan.tokenizer, CausalConfig):
         return causal_task(plan.tokenizer, plan.loss, stage.rate, plan.compile)
     if stage.do == "decoder":
-        return decoder_task(plan.tokenizer, stage.rate, plan.compile)
+        return decoder_task(plan.tokenizer, stage.rate, plan.compile, plan.tune)
     return tokenizer_task(plan.tokenizer, stage.rate, plan.compile)
 
 

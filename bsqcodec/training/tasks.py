@@ -13,6 +13,7 @@ from bsqcodec.prior.network import PriorConfig, PriorNetwork
 from bsqcodec.tokenizer.predictive import PredictiveConfig, PredictiveTokenizer
 from bsqcodec.training.pool import Batch
 from bsqcodec.training.prior import prior_bits
+from bsqcodec.training.ssim import ssim_loss
 from bsqcodec.training.tokenizer import Laplace, decoder_loss, tokenizer_loss
 
 LAPLACE_RATE = 2e-3
@@ -50,8 +51,12 @@ def tokenizer_task(config: PredictiveConfig, rate: float, compiled: bool) -> Tas
     return Task(modules, groups, lambda batch: tokenizer_loss(batch, tokenizer, laplace))
 
 
-def decoder_task(config: PredictiveConfig, rate: float, compiled: bool) -> Task[Batch]:
-    """The predictive tokenizer's decoder alone at a peak learning rate; the rest of the tokenizer stays as it is."""
+def decoder_task(config: PredictiveConfig, rate: float, compiled: bool, tune: str = "psnr") -> Task[Batch]:
+    """The predictive tokenizer's decoder alone at a peak learning rate; the rest of the tokenizer stays as it is.
+
+    tune: the metric of the loss, "psnr" or "ms-ssim".
+    """
+    measure = ssim_loss if tune == "ms-ssim" else decoder_loss
     tokenizer = PredictiveTokenizer(config).requires_grad_(False)
     for part in (tokenizer.decoder, tokenizer.synthesis):
         part.requires_grad_(True)
@@ -64,7 +69,7 @@ def decoder_task(config: PredictiveConfig, rate: float, compiled: bool) -> Task[
         {"params": [tokenizer.offset], "lr": rate},
     ]
     modules = nn.ModuleDict({"tokenizer": tokenizer})
-    return Task(modules, groups, lambda batch: decoder_loss(batch, tokenizer))
+    return Task(modules, groups, lambda batch: measure(batch, tokenizer))
 
 
 def prior_task(config: PriorConfig, rate: float, compiled: bool) -> Task[Batch]:

@@ -1,4 +1,4 @@
-"""The PSNR of x264 at a crf, which is what crf means here: `ffmpeg -c:v libx264 -preset medium -crf N`."""
+"""The quality of x264 at a crf, which is what crf means here: `ffmpeg -c:v libx264 -preset medium -crf N`."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ import numpy as np
 from av.video.codeccontext import VideoCodecContext
 
 from bsqcodec.frames import Frame
-from bsqcodec.metrics import compare
+from bsqcodec.metrics import Quality, compare
 
 RATE = Fraction(25)  # frames per second; only the rate control's look-ahead knows it
 
 
-def x264_psnr(frames: list[Frame], crf: float) -> float:
-    """Mean over frames of (6Y+U+V)/8 in dB after coding frames with even sides; B-frames as the preset has them."""
+def x264_quality(frames: list[Frame], crf: float, *, ms_ssim: bool = False) -> Quality:
+    """How well frames with even sides come out; B-frames as the preset has them."""
     context = _context("libx264", "w")
     context.height, context.width = frames[0].y.shape
     context.pix_fmt = "yuv420p"
@@ -26,7 +26,7 @@ def x264_psnr(frames: list[Frame], crf: float) -> float:
     context.options = {"preset": "medium", "crf": f"{crf:g}"}
     packets = [packet for i, frame in enumerate(frames) for packet in context.encode(_picture(frame, i))]
     packets += context.encode(None)
-    return compare(frames, _decode(packets)).psnr
+    return compare(frames, _decode(packets), ms_ssim=ms_ssim)
 
 
 def _decode(packets: list[av.Packet[Any]]) -> Iterator[Frame]:

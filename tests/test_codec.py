@@ -395,8 +395,8 @@ def test_devices_and_kernels(weights, monkeypatch):
             load_model(weights, device=name)
     with pytest.raises(DeviceError, match="no such GPU"):
         load_model(weights, device="cuda:99")
-    with pytest.raises(UsageError, match="no weights for --tune ms-ssim"):
-        load_model(None, tune="ms-ssim")
+    with pytest.raises(UsageError, match="no weights for --tune vmaf"):
+        load_model(None, tune="vmaf")
     monkeypatch.setenv(KERNEL_VARIABLE, "int4")
     with pytest.raises(UsageError, match="int8, float32"):
         load_model(weights, device="cpu")

@@ -10,17 +10,22 @@ import pytest
 import torch
 from pytorch_msssim import ms_ssim as library_ms_ssim
 
+from bsqcodec.codec import GroupEncoder, decode_group, load_model
 from bsqcodec.codec.model import load_modules, shipped_path
 from bsqcodec.codec.settings import LEVEL_PRICES, level_prices
 from bsqcodec.errors import UsageError
+from bsqcodec.frames import Frame, VideoInfo
+from bsqcodec.metrics import compare
 from bsqcodec.prior.network import PriorConfig, PriorNetwork
 from bsqcodec.tokenizer.predictive import PredictiveConfig, PredictiveTokenizer
 from bsqcodec.tokenizer.sensitivity import SCALE_WEIGHTS, channel_steps, sensitivity
 from bsqcodec.tokenizer.transform import LUMA, channel_order, dct_matrix
 from bsqcodec.training.checkpoint import load_part
+from bsqcodec.training.clips import read_clip
 from bsqcodec.training.shipped import converted, write_start
 from bsqcodec.training.ssim import SCALES, ms_ssim
 
+CLIP = Path(__file__).resolve().parent.parent / "benchmarks" / "data" / "bee_640x360.mp4"
 SMALL = PredictiveConfig(dim=16, depth=1, heads=2, mlp=16)
 
 
@@ -106,3 +111,28 @@ def test_prices_follow_the_variance_for_ms_ssim_only() -> None:
             assert prices[0, 0] > price > prices[1, 1] > 0
         else:
             assert torch.equal(prices, torch.full((2, 3), price))
+
+
+def points(tune: str, frames: list[Frame], crfs: tuple[float, ...]) -> list[tuple[float, float]]:
+    """(bytes, MS-SSIM in dB) of a clip at some crf."""
+    model, info = load_model(tune=tune, device="cpu"), VideoInfo(*frames[0].y.shape[::-1])
+    found = []
+    for crf in crfs:
+        encoder = GroupEncoder(model, info, crf=crf, keyint=32)
+        groups = [g for frame in frames for g in encoder.push(frame)] + encoder.flush()
+        decoded = (frame for g in groups for frame in decode_group(model, g.group, info))
+        value = compare(frames, decoded, ms_ssim=True).ms_ssim
+        assert value is not None
+        found.append((sum(len(g.group.motion) + len(g.group.tokens) for g in groups), -10 * np.log10(1 - value)))
+    return found
+
+
+def test_shipped_weights_for_ms_ssim_are_the_better_ones_for_it() -> None:
+    """On a clip that neither was trained on."""
+    planes = [tuple(p[:192, :256] if i == 0 else p[:96, :128] for i, p in enumerate(f)) for f in read_clip(CLIP, 0, 6)]
+    frames = [Frame(*(np.ascontiguousarray(p.numpy()) for p in frame), pts=i) for i, frame in enumerate(planes)]
+    reference = sorted(points("psnr", frames, (24.0, 30.0, 36.0)))
+    sizes, values = np.log([size for size, _ in reference]), [value for _, value in reference]
+    size, value = points("ms-ssim", frames, (30.0,))[0]
+    assert reference[0][0] < size < reference[-1][0]
+    assert value > np.interp(np.log(size), sizes, values) + 0.3

@@ -19,7 +19,8 @@ from bsqcodec.training.checkpoint import write
 def write_start(path: Path, tune: str, config: PredictiveConfig, prior: PriorConfig) -> None:
     """Write a checkpoint with the modules "tokenizer" and "prior" of the package's weights for a tune.
 
-    Raises UsageError where there are none, or where their sizes are not those of `config` and `prior`.
+    Raises UsageError where there are none, or where their sizes are not those of `config` and `prior`;
+    WeightsMismatchError where the package's file is damaged.
     """
     shipped, tokenizer, network = load_modules(shipped_path(tune))
     if (

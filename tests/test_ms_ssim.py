@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import torch
 from pytorch_msssim import ms_ssim as library_ms_ssim
+from torch import nn
 
 from bsqcodec.codec import GroupEncoder, decode_group, load_model
 from bsqcodec.codec.model import load_modules, shipped_path
@@ -20,10 +21,11 @@ from bsqcodec.prior.network import PriorConfig, PriorNetwork
 from bsqcodec.tokenizer.predictive import PredictiveConfig, PredictiveTokenizer
 from bsqcodec.tokenizer.sensitivity import SCALE_WEIGHTS, channel_steps, sensitivity
 from bsqcodec.tokenizer.transform import LUMA, channel_order, dct_matrix
-from bsqcodec.training.checkpoint import load_part
+from bsqcodec.training.checkpoint import load_part, load_shared
 from bsqcodec.training.clips import read_clip
 from bsqcodec.training.shipped import converted, write_start
 from bsqcodec.training.ssim import SCALES, ms_ssim
+from bsqcodec.training.tokenizer import Laplace
 
 CLIP = Path(__file__).resolve().parent.parent / "benchmarks" / "data" / "bee_640x360.mp4"
 SMALL = PredictiveConfig(dim=16, depth=1, heads=2, mlp=16)
@@ -97,6 +99,11 @@ def test_shipped_weights_as_the_start_of_a_training(tmp_path: Path) -> None:
     assert torch.allclose(target.synthesis.weight, expected) and not torch.allclose(
         expected, tokenizer.synthesis.weight
     )
+    fresh = nn.ModuleDict({"tokenizer": PredictiveTokenizer(PredictiveConfig()), "laplace": Laplace()})
+    load_shared(fresh, path)  # a tokenizer's training starts with a Laplace model of its own
+    assert torch.equal(fresh["tokenizer"].synthesis.weight, target.synthesis.weight)
+    with pytest.raises(UsageError, match="no laplace"):
+        load_shared(nn.ModuleDict({"laplace": Laplace()}), path)
     with pytest.raises(UsageError, match="other sizes"):
         write_start(tmp_path / "other.pt", "psnr", SMALL, PriorConfig())
 

@@ -62,6 +62,16 @@ def load_part(module: nn.Module, path: Path, part: str) -> None:
     _load(module, state, path, part)
 
 
+def load_shared(modules: nn.ModuleDict, path: Path) -> None:
+    """Load those of some modules that a checkpoint has. Raises UsageError where it has none or they do not fit."""
+    kept = {key.partition(".")[0] for key in read(path).get("modules", {})}
+    shared = [name for name in modules if name in kept]
+    if not shared:
+        raise UsageError(f"{path}: holds no {' or '.join(modules)}; use the config it was made with")
+    for name in shared:
+        load_part(modules[name], path, name)
+
+
 def load_all(modules: nn.Module, path: Path) -> None:
     """Load all modules of a checkpoint. Raises UsageError where names or shapes differ."""
     _load(modules, read(path).get("modules", {}), path, "training")

@@ -134,11 +134,8 @@ def _train_stage(plan: Plan, stage: Training, out: Path) -> None:
     seed = stage_seed(plan, stage.name)
     torch.manual_seed(seed)
     task = _task(plan, stage)
-    part = "prior" if stage.do == "prior" else "tokenizer"
-    if stage.do == "decoder" or stage.start in {s.name for s in plan.stages if isinstance(s, Weights)}:
-        checkpoint.load_part(task.modules[part], _state(out, stage.start), part)
-    elif stage.start:
-        checkpoint.load_all(task.modules, _state(out, stage.start))
+    if stage.start:
+        checkpoint.load_shared(task.modules, _state(out, stage.start))
     train(
         task,
         _pool(plan, stage, out, ""),

@@ -14,6 +14,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, BinaryIO
 
 from bsqcodec import __version__
+from bsqcodec.container import MAX_PIXELS
 from bsqcodec.decoder import open_stream
 from bsqcodec.errors import UsageError
 from bsqcodec.frames import VideoInfo
@@ -106,6 +107,10 @@ def decode(
     dst: StrPath,
     *,
     codec: str | None = None,
+    on_error: str = "fail",
+    fill: str = "freeze",
+    max_pixels: int = MAX_PIXELS,
+    max_frames: int | None = None,
     device: str = "auto",
     threads: int = 0,
     overwrite: bool = False,
@@ -115,12 +120,16 @@ def decode(
     """Decode a .bsq file into a video.
 
     The output is written as `<dst>.part` and gets its name when it is whole; any error, a damaged
-    or truncated stream included, leaves nothing behind.
+    or truncated stream included, leaves nothing behind, unless `on_error` says otherwise.
 
     Args:
         src: the .bsq file; "-" = standard input.
         dst: .mp4, .mkv or .mov, .y4m, or "-" = YUV4MPEG2 on standard output.
         codec: codec of the output, None = visually lossless H.264 (.mp4, .mkv, .mov).
+        on_error: "fail" at damage; "skip" the frames it cost, keeping the times of the others and the
+            audio; "conceal" them with stand-ins at their times. What was lost is in the result.
+        fill: the stand-in of a lost frame: "freeze" the last picture (grey before the first), or "grey".
+        max_pixels: limit of width * height; max_frames: limit of the frames in the file, None = none.
         device: "auto", "cpu" or "cuda:N".
         threads: CPU threads, 0 = all.
         overwrite: replace `dst` if it exists.
@@ -128,26 +137,36 @@ def decode(
         on_progress: called with a `Progress` after every frame.
 
     Raises:
-        BitstreamError: the stream is damaged; TruncatedError: it is cut short.
+        BitstreamError: the stream is damaged, with `on_error` in its header or beyond use;
+            TruncatedError: it is cut short; LimitError: it is larger than the limits.
         UnsupportedVersionError, WeightsMismatchError: it needs a newer decoder or other weights.
         UsageError, VideoError, DeviceError: as for `encode`.
     """
     _check_threads(threads)
-    from bsqcodec.container import StreamReader
+    from bsqcodec.recovery import Recovery, Tolerance, all_losses, seekable
     from bsqcodec.runs import decode_all, frames_in
     from bsqcodec.video import create_video
 
-    with AtomicOutput(dst, src=src, overwrite=overwrite) as output, _source_file(src) as file:
-        reader = StreamReader(file, name="standard input" if os.fspath(src) == STDIO else os.fspath(src))
-        total = frames_in(reader, file)
+    tolerance = Tolerance(on_error, fill, max_pixels, max_frames)
+    name = "standard input" if os.fspath(src) == STDIO else os.fspath(src)
+    with (
+        AtomicOutput(dst, src=src, overwrite=overwrite) as output,
+        _source_file(src) as source,
+        seekable(source, tolerance.salvages) as file,
+    ):
+        reader = tolerance.reader(file, name)
+        info = reader.header.info
+        total = frames_in(reader, file, on_error == "conceal")
         target = STDIO if output.is_stdout else output.part
-        with create_video(target, reader.header.info, reader.tracks, codec=codec, threads=threads) as video:
+        with create_video(target, info, reader.tracks, codec=codec, threads=threads) as video:
             _warn_dropped(video.dropped)
             model = _model_for(reader.header, weights, device, threads)
-            meter = ProgressMeter(on_progress, rate=reader.header.info.fps, total=total)
-            frames, groups = decode_all(reader, video, model, meter)
-    seconds = meter.seconds
-    return DecodeStats(frames, groups, seconds, frames / seconds if seconds > 0 else 0.0, tuple(video.dropped))
+            recovery = Recovery(model, info, tolerance, name)
+            meter = ProgressMeter(on_progress, rate=info.fps, total=total)
+            frames, groups = decode_all(reader, video, recovery, meter)
+    seconds, losses = meter.seconds, all_losses(reader, recovery)
+    fps = frames / seconds if seconds > 0 else 0.0
+    return DecodeStats(frames, groups, seconds, fps, tuple(video.dropped), recovery.lost, recovery.concealed, losses)
 
 
 def _header(model: Model, info: VideoInfo, crf: float, keyint: int) -> StreamHeader:

@@ -37,6 +37,10 @@ class TruncatedError(BitstreamError, EOFError):
     """The stream ends before it should."""
 
 
+class LimitError(BitstreamError):
+    """The stream asks for more than the caller's limits allow; it may well be in order."""
+
+
 class UnsupportedVersionError(BsqError, ValueError):
     """The stream needs a newer decoder (format version or critical chunk); exit code 4."""
 

@@ -1,4 +1,4 @@
-"""Outputs that appear whole or not at all: write `<name>.part` in the same folder, then rename."""
+"""Outputs that appear whole or not at all: write `<name>.part` in the same folder, then give it its name."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from pathlib import Path
 from types import TracebackType
 
 from bsqcodec.errors import BsqError, UsageError, VideoError
+from bsqcodec.partfile import PartFile
 
 STDIO = "-"
 # Write errors that name no file: the disk is full, a quota is used up, the file system's largest file.
@@ -22,9 +23,9 @@ class AtomicOutput:
 
     Making it checks everything that can be checked before work starts: the output is not the
     input, does not exist (unless `overwrite`), and its folder can be written. `part` is the path to
-    write to. Leaving the block without an error syncs the file and gives it its name; leaving it
-    with any error, Ctrl-C included, removes it. Standard output ("-") and things that are not
-    regular files, such as named pipes, are written directly.
+    write to, another for each run that is going on (`partfile`). Leaving the block without an error syncs the file and
+    gives it its name; leaving it with any error, Ctrl-C included, removes it. Standard output ("-") and things that are
+    not regular files, such as named pipes, are written directly.
 
     src: the input, to be told apart from the output; overwrite: the output may exist; readable: the
     unfinished file will be read back, so a pipe will not do.
@@ -37,6 +38,8 @@ class AtomicOutput:
         self.name = os.fspath(dst)
         self.is_stdout = self.name == STDIO
         self.part = self._target = Path(self.name)
+        self._src, self._overwrite = src, overwrite
+        self._held: PartFile | None = None
         self._direct = self.is_stdout or (self._target.exists() and not self._target.is_file())
         if readable and self._direct:
             raise UsageError(f"{self.name}: cannot be read back to verify it; give the name of a file")
@@ -47,39 +50,47 @@ class AtomicOutput:
         # Renaming onto a symbolic link would replace the link, so follow it first.
         self._target = Path(os.path.realpath(self._target))
         self.part = self._target if self._direct else self._target.with_name(self._target.name + ".part")
-        self._check(src, overwrite)
+        self._check()
 
-    def _check(self, src: StrPath | None, overwrite: bool) -> None:
+    def _check(self) -> None:
         for path in (self._target, self.part):
-            if _same_file(src, path):
+            if _same_file(self._src, path):
                 raise UsageError(f"{self.name}: output and input are the same file; choose another name")
-        if not self._direct and self._target.exists() and not overwrite:
-            raise VideoError(f"{self.name}: already exists; use -y (overwrite=True) to replace it")
+        if not self._direct and self._target.exists() and not self._overwrite:
+            raise self._exists()
         if not self._target.parent.is_dir():
             raise VideoError(f"{self.name}: there is no folder {os.fspath(Path(self.name).parent)}; make it first")
+
+    def _exists(self) -> VideoError:
+        return VideoError(f"{self.name}: already exists; use -y (overwrite=True) to replace it")
 
     def __enter__(self) -> AtomicOutput:
         if self._direct:
             return self
         try:
-            self.part.open("wb").close()
+            self._held = PartFile(self._target, lambda path: _same_file(self._src, path))
         except OSError as error:
             raise VideoError(f"{self.name}: cannot write here: {error.strerror}; choose another folder") from error
+        self.part = self._held.path
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        if error is None and not self._direct:
-            self._guarded(self._commit)
-        elif error is not None:
-            self.discard()
-            self._renamed(error)
+        try:
+            if error is None and self._held is not None:
+                self._guarded(self._commit)
+            elif error is not None:
+                self.discard()
+                self._renamed(error)
+        finally:
+            if self._held is not None:
+                self._held.release()
 
     def discard(self) -> None:
         """Remove the unfinished file."""
-        if not self._direct:
-            self.part.unlink(missing_ok=True)
+        if self._held is not None:
+            self._held.remove()
 
     def _guarded(self, step: Callable[[], None]) -> None:
         try:
@@ -91,9 +102,25 @@ class AtomicOutput:
 
     def _commit(self) -> None:
         _sync(self.part)
-        self.part.replace(self._target)
+        if self._overwrite:
+            self.part.replace(self._target)
+        else:
+            self._name_unless_taken()
         if os.name == "posix":  # elsewhere a folder cannot be opened, and needs no sync
             _sync(self._target.parent)
+
+    def _name_unless_taken(self) -> None:
+        """Give the file its name, unless another run made one of that name since this one began."""
+        try:
+            self._target.hardlink_to(self.part)  # unlike a rename, this never replaces
+        except FileExistsError:
+            raise self._exists() from None
+        except OSError:  # no hard links on this file system
+            if self._target.exists():
+                raise self._exists() from None
+            self.part.replace(self._target)
+        else:
+            self.part.unlink()
 
     def _renamed(self, error: BaseException) -> None:
         """Raise errors that speak of the unfinished file, or of a full disk and no file, under the output's name."""

@@ -10,6 +10,7 @@ from dataclasses import asdict, dataclass, field
 from fractions import Fraction
 from typing import Any
 
+from bsqcodec.container import Loss
 from bsqcodec.frames import VideoInfo
 from bsqcodec.metrics import PSNR_CAP
 
@@ -58,6 +59,8 @@ class DecodeStats:
     """What `decode` wrote: frames, groups, wall time without loading the model, frames per second of it.
 
     dropped: tracks that the output cannot hold, one line each.
+    lost_frames: frames that damage cost; concealed_frames: how many of them are in the output as stand-ins, counted in
+    `frames`; damage: where the file is damaged. All empty unless `on_error` puts up with damage.
     """
 
     frames: int
@@ -65,10 +68,14 @@ class DecodeStats:
     seconds: float
     fps: float
     dropped: tuple[str, ...] = ()
+    lost_frames: int = 0
+    concealed_frames: int = 0
+    damage: tuple[Loss, ...] = ()
 
     def to_dict(self) -> dict[str, Any]:
         """The fields as JSON types, rounded to what is meaningful."""
-        return _rounded({**asdict(self), "dropped": list(self.dropped)})
+        damage = [asdict(loss) for loss in self.damage]
+        return _rounded({**asdict(self), "dropped": list(self.dropped), "damage": damage})
 
 
 def _rounded(fields: dict[str, Any]) -> dict[str, Any]:

@@ -6,13 +6,15 @@ from array import array
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, BinaryIO
 
-from bsqcodec.container import Group, StreamHeader, StreamReader, StreamStats, StreamWriter
+from bsqcodec.container import Gap, Group, StreamHeader, StreamStats, StreamWriter
+from bsqcodec.errors import BitstreamError
 from bsqcodec.frames import TrackPacket
 from bsqcodec.progress import ProgressMeter
+from bsqcodec.recovery import Reader, Recovery
 from bsqcodec.results import Tally
 
 if TYPE_CHECKING:
-    from bsqcodec.codec import EncodedGroup, GroupEncoder, Model
+    from bsqcodec.codec import EncodedGroup, GroupEncoder
     from bsqcodec.video import VideoReader, VideoWriter
 
 _PACKET_BATCH = 1 << 20  # bytes of audio and subtitles held back until the next group is written
@@ -84,30 +86,31 @@ class EncodeRun:
         return StreamStats(motion, tokens, self.tally.psnr if self.tally.frames else None)
 
 
-def decode_all(reader: StreamReader, video: VideoWriter, model: Model, meter: ProgressMeter) -> tuple[int, int]:
-    """Write every frame and packet; returns the numbers of frames and groups."""
-    from bsqcodec.codec import decode_group
-
+def decode_all(reader: Reader, video: VideoWriter, recovery: Recovery, meter: ProgressMeter) -> tuple[int, int]:
+    """Write every frame and packet; returns the numbers of frames and groups written."""
     frames = groups = 0
     for item in reader:
-        if not isinstance(item, Group):
+        if isinstance(item, list):
             for packet in item:
                 video.write_packet(packet)
             continue
-        for frame in decode_group(model, item, reader.header.info):
+        for frame in recovery.frames(item):
             video.write(frame)
             frames += 1
             meter.report(frames)
-        groups += 1
+        groups += isinstance(item, Group)
+    if not frames:
+        raise BitstreamError(f"{reader.name}: not one frame could be decoded; the file is damaged, or holds no video")
     return frames, groups
 
 
-def frames_in(reader: StreamReader, file: BinaryIO) -> int | None:
-    """Frames of the stream; None when it comes through a pipe.
+def frames_in(reader: Reader, file: BinaryIO, conceals: bool) -> int | None:
+    """Frames that decoding will write, lost ones counted where it `conceals`; None when they come through a pipe.
 
     Reads and checks all of the file first: that takes a moment, where decoding up to the damage
-    could take hours. Raises BitstreamError (TruncatedError) where the damage is.
+    could take hours. Raises BitstreamError (TruncatedError) where the damage is, unless the reader salvages.
     """
     if not file.seekable():
         return None
-    return sum(len(item.pts) for item in reader if isinstance(item, Group))
+    kinds = Group | Gap if conceals else Group
+    return sum(len(item.pts) for item in reader if isinstance(item, kinds))

@@ -12,7 +12,9 @@ import os
 from typing import TYPE_CHECKING, Any
 
 import rich_click as click
+from click.exceptions import Exit
 
+from bsqcodec.cli.damage import damage_options, say_damage
 from bsqcodec.cli.options import (
     IO,
     QUALITY,
@@ -24,6 +26,7 @@ from bsqcodec.cli.options import (
     talk_options,
 )
 from bsqcodec.cli.terminal import Terminal
+from bsqcodec.errors import BitstreamError
 
 if TYPE_CHECKING:
     from bsqcodec.results import DecodeStats, EncodeStats
@@ -101,6 +104,7 @@ def encode(ctx: click.RichContext, /, **opts: Any) -> None:
 @click.option(
     "--codec", metavar="NAME", help="Codec of OUT, such as ffv1; without it visually lossless H.264.", panel=IO
 )
+@damage_options
 @device_options
 @talk_options
 @click.pass_context
@@ -108,6 +112,7 @@ def decode(ctx: click.RichContext, /, **opts: Any) -> None:
     """Decode a .bsq file into a video.
 
     IN is a .bsq file, or "-" for stdin. OUT ends in .mp4, .mkv, .mov or .y4m, or is "-" for YUV4MPEG2 on stdout.
+    What --on-error skip or conceal saves of a damaged file is written, with exit code 3.
     """
     terminal = _begin(ctx, opts)
     from bsqcodec.api import decode as decode_video
@@ -118,6 +123,9 @@ def decode(ctx: click.RichContext, /, **opts: Any) -> None:
     if terminal.json:
         terminal.data({"type": "done", **stats.to_dict()})
     terminal.say(_decode_line(ctx.params["dst"], stats))
+    if stats.damage:
+        say_damage(terminal, _name(ctx.params["dst"]), stats, ctx.params["on_error"], ctx.params["fill"])
+        raise Exit(BitstreamError.exit_code)
 
 
 def _name(dst: str) -> str:

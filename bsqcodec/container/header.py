@@ -6,7 +6,7 @@ from dataclasses import replace
 
 from bsqcodec.container.fields import FieldReader, pack_fraction, pack_string, pack_uint, pack_varint
 from bsqcodec.container.types import INTEGER_ARITHMETIC_1, MAX_EXTRADATA, MAX_PIXELS, TUNES, StreamHeader
-from bsqcodec.errors import UnsupportedVersionError, UsageError
+from bsqcodec.errors import LimitError, UnsupportedVersionError, UsageError
 from bsqcodec.frames import Track, VideoInfo
 
 _RANGES: tuple[bool | None, ...] = (None, False, True)  # the index is the code: unspecified, limited, full
@@ -85,7 +85,8 @@ def _parse_info(fields: FieldReader, max_pixels: int) -> VideoInfo:
     if not width or not height:
         raise fields.error(f"a video of {width}x{height} pixels; the file is damaged")
     if width * height > max_pixels:
-        raise fields.error(f"a video of {width}x{height} pixels, more than the limit of {max_pixels}")
+        problem = f"a video of {width}x{height} pixels, more than the limit of {max_pixels}; raise --max-pixels"
+        raise LimitError(str(fields.error(problem)))
     time_base, fps, sar = (fields.fraction(what) for what in ("time base", "frame rate", "sample aspect ratio"))
     rotation = 90 * (fields.uint(1) & 3)
     primaries, transfer, matrix, range_code, location = (fields.uint(1) for _ in range(5))

@@ -12,7 +12,7 @@ from bsqcodec.container.groups import PREFIX_MAX, GroupPrefix, parse_group, pars
 from bsqcodec.container.header import parse_header, parse_track
 from bsqcodec.container.packets import parse_packets
 from bsqcodec.container.types import MAX_PIXELS, MAX_TRACKS, Group, IndexEntry, StreamHeader, StreamStats
-from bsqcodec.errors import BitstreamError, TruncatedError, UnsupportedVersionError, UsageError
+from bsqcodec.errors import BitstreamError, LimitError, TruncatedError, UnsupportedVersionError, UsageError
 from bsqcodec.frames import Track, TrackPacket
 
 KNOWN = frozenset({b"HEAD", b"GRUP", b"TAIL", b"trak", b"pckt", b"meta", b"stat", b"indx"})
@@ -22,13 +22,22 @@ class StreamReader:
     """Header and tracks at once; iterating yields groups and packet batches in file order.
 
     file: open for binary reading, at the first byte of the stream; name: for messages.
-    max_pixels: limit of width * height, so that a forged header cannot ask for all memory.
+    max_pixels: limit of width * height, so that a forged header cannot ask for all memory; max_frames: limit of the
+    frames in the file, None = none. LimitError beyond them.
     A file that was cut short yields its whole groups first, then raises TruncatedError. A pipe can be iterated once.
     `meta` grows, and `stats` appears, as iteration passes them.
     """
 
-    def __init__(self, file: BinaryIO, *, max_pixels: int = MAX_PIXELS, name: str | None = None) -> None:
+    def __init__(
+        self,
+        file: BinaryIO,
+        *,
+        max_pixels: int = MAX_PIXELS,
+        max_frames: int | None = None,
+        name: str | None = None,
+    ) -> None:
         self.name = name or str(getattr(file, "name", "stream"))
+        self._max_frames = max_frames
         self._source = ChunkSource(file, self.name)
         self.version, self.header = read_front(self._source, max_pixels)
         self.meta: dict[str, str] = {}
@@ -60,10 +69,11 @@ class StreamReader:
         groups = frames = 0
         while head is not None and head.kind != b"TAIL":
             item = self._item(source, head, groups, frames)
-            if item is not None:
-                yield item
             if isinstance(item, Group):
                 groups, frames = groups + 1, frames + len(item.pts)
+                check_frames(frames, self._max_frames, f"{self.name}: byte {head.offset}")
+            if item is not None:
+                yield item
             head = source.begin()
         if head is None:
             raise TruncatedError(f"{self.name}: byte {source.offset}: the file is cut short here, after frame {frames}")
@@ -97,14 +107,7 @@ class StreamReader:
 
     def read_group(self, entry: IndexEntry) -> Group:
         """The group of an entry of `index`."""
-        source = ChunkSource(self._source.file, self.name, entry.offset, self._source.base)
-        head = source.begin()
-        if head is None or head.kind != b"GRUP":
-            raise BitstreamError(f"{self.name}: byte {entry.offset}: no group begins here; the index is damaged")
-        group = read_group_chunk(source, head, None, entry.first_frame, self.header.keyint)
-        if len(group.pts) != entry.frames:
-            raise source.damaged(entry.offset, "", f"{entry.frames} frames expected; the index is damaged")
-        return group
+        return read_entry(self._source, entry, self.header.keyint)
 
     def _stored_index(self) -> list[IndexEntry] | None:
         size = self._source.size or 0
@@ -135,8 +138,8 @@ class StreamReader:
                 if head.kind == b"GRUP":
                     entries.append(IndexEntry(head.offset, frames, prefix.first_pts, prefix.frames))
                     frames += prefix.frames
-        except TruncatedError:
-            pass  # what is whole can be read
+        except BitstreamError:
+            pass  # what is whole up to here can be read
         return entries
 
 
@@ -172,6 +175,24 @@ def check_tail(source: ChunkSource, head: ChunkHead, frames: int) -> None:
     total, _ = parse_tail(payload_fields(source, head))
     if total != frames:
         raise source.damaged(head.offset, "", f"{total} frames expected, {frames} found; the file is damaged")
+
+
+def read_entry(origin: ChunkSource, entry: IndexEntry, keyint: int) -> Group:
+    """The group of an entry; BitstreamError where the file has another there, or none."""
+    source = ChunkSource(origin.file, origin.name, entry.offset, origin.base)
+    head = source.begin()
+    if head is None or head.kind != b"GRUP":
+        raise BitstreamError(f"{origin.name}: byte {entry.offset}: no group begins here; the index is damaged")
+    group = read_group_chunk(source, head, None, entry.first_frame, keyint)
+    if len(group.pts) != entry.frames:
+        raise source.damaged(entry.offset, "", f"{entry.frames} frames expected; the index is damaged")
+    return group
+
+
+def check_frames(frames: int, limit: int | None, where: str) -> None:
+    """LimitError where the video has more frames than the caller allows."""
+    if limit is not None and frames > limit:
+        raise LimitError(f"{where}: {frames} frames or more, above the limit of {limit}; raise --max-frames")
 
 
 def group_name(number: int | None, prefix: GroupPrefix) -> str:

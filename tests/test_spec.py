@@ -82,6 +82,7 @@ def test_preamble() -> None:
         ("frames in a group", types.MAX_GROUP_FRAMES),
         ("payload of a chunk", types.MAX_CHUNK),
         ("tracks", types.MAX_TRACKS),
+        ("packets in a chunk", types.MAX_PACKETS),
         ("short strings", types.MAX_NAME),
         ("codec extradata", types.MAX_EXTRADATA),
     ],

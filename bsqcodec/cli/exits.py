@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import errno
 import os
+import re
 import signal
 import sys
 import threading
@@ -70,11 +71,17 @@ def _explain(error: BaseException) -> tuple[str, int]:
             return f"interrupted; {str(error) or NOTHING_LEFT}", INTERRUPTED
         case Terminated():
             return f"terminated; {str(error) or NOTHING_LEFT}", TERMINATED
-        case MemoryError():
-            return "out of memory; try smaller groups (--keyint) or a smaller picture", FAILED
+        case _ if _is_out_of_memory(error):
+            return "out of memory; the picture is too large for this machine", FAILED
         case OSError():
             return _os_line(error), FAILED
     return f"{type(error).__name__}: {error}; -vv for the traceback", FAILED
+
+
+def _is_out_of_memory(error: BaseException) -> bool:
+    """torch says it in a RuntimeError's text."""
+    no_room = isinstance(error, RuntimeError) and re.search(r"out of memory|n't allocate memory", str(error))
+    return isinstance(error, MemoryError) or bool(no_room)
 
 
 def _usage_line(error: click.ClickException) -> str:

@@ -23,6 +23,7 @@ TAIL_SIZE = 16  # bytes of payload
 _HAS_PSNR = 0x01
 _IDENTICAL = 2**32 - 1  # PSNR without any error
 _ENTRY_MIN = 3  # bytes of the smallest index entry
+_GROUP_MIN = 12  # bytes from one group to the next, at least: the framing
 
 
 def pack_meta(meta: Mapping[str, str]) -> bytes:
@@ -93,7 +94,7 @@ def parse_index(fields: FieldReader) -> list[IndexEntry]:
         offset = last.offset + fields.varint(I64, "distance between groups")
         frames = fields.varint(MAX_GROUP_FRAMES, "number of frames")
         entries.append(IndexEntry(offset, last.first_frame + last.frames, last.first_pts + fields.svarint(), frames))
-    if any(b.offset <= a.offset or not b.frames for a, b in pairwise(entries)):
+    if any(b.offset < a.offset + _GROUP_MIN or not b.frames for a, b in pairwise(entries)):
         raise fields.error("the index is not in order; the file is damaged")
     return entries[1:]
 

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from bsqcodec.container.fields import I64, FieldReader, pack_svarint, pack_varint
-from bsqcodec.container.types import MAX_CHUNK, MAX_TRACKS
+from bsqcodec.container.types import MAX_CHUNK, MAX_PACKETS, MAX_TRACKS
 from bsqcodec.errors import UsageError
 from bsqcodec.frames import TrackPacket
 
@@ -38,7 +38,7 @@ class _Clock:
 
 
 def batches(packets: Sequence[TrackPacket], limit: int = 2**24) -> list[list[TrackPacket]]:
-    """Cut into runs of about `limit` bytes at most, each fit for one chunk."""
+    """Cut into runs of about `limit` bytes at most, each fit for one chunk (`MAX_PACKETS` follows from `_OVERHEAD`)."""
     runs: list[list[TrackPacket]] = []
     room = 0
     for packet in packets:
@@ -85,7 +85,7 @@ def _pack_head(packet: TrackPacket, clock: _Clock) -> bytes:
 
 def parse_sums(fields: FieldReader, tracks: int) -> tuple[int, dict[int, int]]:
     """Number of packets, and bytes of packet data by track; they open the payload."""
-    count = fields.varint(MAX_CHUNK // _PACKET_MIN, "number of packets")
+    count = fields.varint(MAX_PACKETS, "number of packets")
     sums: dict[int, int] = {}
     for _ in range(fields.varint(MAX_TRACKS, "number of tracks")):
         track = _parse_track_number(fields, tracks)

@@ -21,7 +21,7 @@ from bsqcodec.container.reader import (
     read_prefix,
     refuse_misplaced,
 )
-from bsqcodec.container.types import MAX_PIXELS, StreamHeader, StreamStats
+from bsqcodec.container.types import MAX_PIXELS, MAX_TRACKS, StreamHeader, StreamStats
 from bsqcodec.errors import BitstreamError, TruncatedError, UnsupportedVersionError
 from bsqcodec.frames import Track
 
@@ -184,6 +184,8 @@ class _Walk:
             check_tail(self.source, head, self.frames)
             report.complete = True
         elif kind == b"trak" and not report.groups:
+            if len(report.tracks) == MAX_TRACKS:
+                raise self.source.damaged(head.offset, "", f"more than {MAX_TRACKS} tracks; the file is damaged")
             report.tracks.append(parse_track(payload_fields(self.source, head)))
         elif kind == b"meta":
             report.meta.update(parse_meta(payload_fields(self.source, head)))

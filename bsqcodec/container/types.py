@@ -15,6 +15,7 @@ MAX_CHUNK = 2**30  # payload bytes
 MAX_GROUP_FRAMES = 65535
 MAX_PIXELS = 2**28  # default limit of a reader, luma samples of one frame
 MAX_TRACKS = 64
+MAX_PACKETS = 2**18  # in one chunk
 MAX_NAME = 255  # bytes of UTF-8 in a short string
 MAX_TEXT = 65535  # bytes of UTF-8 in a metadata value
 MAX_META = 1024  # pairs in one chunk

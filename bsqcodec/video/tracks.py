@@ -36,7 +36,7 @@ Style: Default,Arial,16,&Hffffff,&Hffffff,&H0,&H0,0,0,0,0,100,100,0,0,1,1,0,2,10
 Format: Layer, Start, End, Style, Name, MarginL, MarginR, MarginV, Effect, Text
 """
 BTRT = b"\x00\x00\x00\x14btrt"  # size and name of an MP4 bit rate box
-ERRORS = (av.error.FFmpegError, ValueError, TypeError)
+ERRORS = (av.error.FFmpegError, ValueError, TypeError, OverflowError)
 
 
 def stream_label(stream: Stream) -> str:

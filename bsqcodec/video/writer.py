@@ -157,6 +157,9 @@ class VideoWriter(ABC):
         except (av.error.FFmpegError, OSError) as error:
             reason = getattr(error, "strerror", None) or str(error)
             raise VideoError(f"{self.name}: cannot be written ({reason}); check folder, rights and space") from error
+        except (OverflowError, ValueError) as error:  # a stream may hold times and rates beyond those of FFmpeg
+            what = "the stream's times or rates do not fit this container"
+            raise VideoError(f"{self.name}: {what} ({error}); write .y4m instead") from error
 
 
 class Y4mWriter(VideoWriter):
@@ -284,8 +287,8 @@ class AvWriter(VideoWriter):
         if self._held is not None:
             self._held.append(packet)
             return
-        out = to_av_packet(packet, self._tracks[packet.track], self._outputs[packet.track], self._shift)
         with self._errors():
+            out = to_av_packet(packet, self._tracks[packet.track], self._outputs[packet.track], self._shift)
             self._container.mux(out)
 
     def close(self) -> None:

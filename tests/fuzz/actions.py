@@ -10,10 +10,12 @@ from pathlib import Path
 from random import Random
 from typing import Any
 
+from container_samples import Pipe
+
 import bsqcodec
 import bsqcodec.codec as room
 from bsqcodec.codec import Model
-from bsqcodec.container import Group
+from bsqcodec.container import Group, StreamReader, scan
 from bsqcodec.errors import BsqError
 from bsqcodec.frames import Frame, VideoInfo
 
@@ -24,8 +26,8 @@ _REMEMBERED = 64  # groups
 class Codec:
     """The codec room with models that are loaded once, and with a memory for groups that were decoded before.
 
-    A group decodes to the same frames each time (its tests see to that), so those that a mutation left alone need not be
-    decoded again for each of 100,000 files.
+    A group decodes to the same frames each time (its tests see to that), so those that a mutation left alone need not
+    be decoded again for each of 100,000 files.
     """
 
     def __init__(self, weights: list[Path]) -> None:
@@ -91,7 +93,10 @@ def play(path: Path, weights: str, rng: Random) -> int:
     """`bsqcodec.open`: all frames, then some by seeking."""
     on_error = rng.choice(("fail", "skip", "conceal"))
     with bsqcodec.open(path, on_error=on_error, max_pixels=MAX_PIXELS, max_frames=MAX_FRAMES, weights=weights) as video:
-        numbers = [frame.index for frame in video]
+        numbers = []
+        for frame in video:
+            numbers.append(frame.index)
+            assert frame.rgb.shape == (*frame.y.shape, 3)
         assert numbers == sorted(set(numbers)) and len(numbers) <= len(video)
         for _ in range(2 if len(video) else 0):
             video.seek(rng.randrange(len(video)))
@@ -99,7 +104,16 @@ def play(path: Path, weights: str, rng: Random) -> int:
         return 3 if video.losses else 0
 
 
-ACTIONS = (info, decode, decode, play)
+def pipe(path: Path, _weights: str, rng: Random) -> int:
+    """The container read front to back where it cannot seek, as for `decode -`."""
+    data = Pipe(path.read_bytes(), rng.choice((1, 7, 4096)))
+    if rng.random() < 0.3:
+        return 3 if scan(data, check=True, max_pixels=MAX_PIXELS).damage else 0  # type: ignore[arg-type]
+    list(StreamReader(data, max_pixels=MAX_PIXELS, max_frames=MAX_FRAMES))  # type: ignore[arg-type]
+    return 0
+
+
+ACTIONS = (*(decode,) * 5, play, play, info, pipe)
 
 
 def exercise(path: Path, weights: int, rng: Random) -> tuple[str, int]:

@@ -9,6 +9,7 @@ from random import Random
 
 from bsqcodec.container.chunks import PREAMBLE, pack_chunk
 from bsqcodec.container.fields import pack_svarint, pack_varint
+from bsqcodec.container.reader import KNOWN
 
 # Numbers that are at home at borders: of bytes, words, LEB128 and limits.
 EXTREMES = (0, 1, 2, 127, 128, 255, 256, 2**14, 2**16 - 1, 2**16, 2**24, 2**28, 2**30, 2**31, 2**32 - 1, 2**63 - 1)
@@ -134,9 +135,7 @@ def splice(data: bytes, others: Sequence[bytes], rng: Random) -> bytes:
 def strange_chunk(data: bytes, _others: Sequence[bytes], rng: Random) -> bytes:
     """A chunk of an unknown type, or one of a known type with a payload of its own."""
     chunks = chunks_of(data)
-    kind = rng.choice(
-        (b"zzzz", b"ZZZZ", b"xabc", b"GRUP", b"indx", b"pckt", b"meta", b"stat", b"trak", b"TAIL", b"HEAD")
-    )
+    kind = rng.choice((b"zzzz", b"ZZZZ", b"xabc", *sorted(KNOWN)))
     payload = b"".join(_number(rng) for _ in range(rng.randrange(8))) + _filling(rng, rng.choice((0, 3, 40)))
     chunks.insert(rng.randrange(len(chunks) + 1), Chunk(kind, payload))
     return joined(chunks)

@@ -13,7 +13,7 @@ from typing import BinaryIO
 
 from bsqcodec.container.chunks import ChunkHead, ChunkSource
 from bsqcodec.container.extras import parse_index, parse_tail
-from bsqcodec.container.fields import FieldReader
+from bsqcodec.container.fields import I64, FieldReader
 from bsqcodec.container.groups import parse_group, parse_prefix
 from bsqcodec.container.header import parse_track
 from bsqcodec.container.holes import Gap, Hole
@@ -140,6 +140,8 @@ class SalvageReader:
             raise fields.error(f"begins at frame {prefix.first_frame}, {hole.next_frame} expected; out of place")
         if prefix.frames > self.header.keyint:
             raise fields.error(f"longer than the {self.header.keyint} frames the header allows")
+        if prefix.first_frame + prefix.frames > I64:
+            raise fields.error(f"begins at frame {prefix.first_frame}, beyond the format's limit; the file is damaged")
         check_frames(prefix.first_frame + prefix.frames, self._max_frames, f"{self.name}: byte {head.offset}")
         group = parse_group(fields)
         if gap := hole.before(group.first_frame, group.pts[0]):
@@ -184,7 +186,8 @@ class SalvageReader:
             return index
         head, payload = chunk
         try:
-            return parse_tail(FieldReader(payload, head.payload_offset, self.name, "TAIL chunk"))[0]
+            frames = parse_tail(FieldReader(payload, head.payload_offset, self.name, "TAIL chunk"))[0]
+            return frames if frames <= I64 else index
         except BitstreamError:
             return index
 

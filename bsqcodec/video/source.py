@@ -103,7 +103,10 @@ class Source:
         if self.counter is not None:
             return self.counter.total
         if self.path is not None:
-            return self.path.stat().st_size
+            try:
+                return self.path.stat().st_size
+            except OSError as error:
+                raise VideoError(f"{self.name}: vanished while it was read; leave it in place until the end") from error
         stream = cast(BinaryIO, self.stream)
         here = stream.tell()
         end = stream.seek(0, os.SEEK_END)

@@ -160,7 +160,7 @@ def mutated(seeds: Sequence[bytes], rng: Random) -> tuple[int, str, bytes]:
     data = seeds[number]
     for _ in range(rng.choice((1, 1, 1, 2))):
         # the later ones take files apart, which needs one that is whole
-        whole = joined(chunks_of(data)) == data
+        whole = len(data) > len(PREAMBLE) and joined(chunks_of(data)) == data
         mutation = rng.choice(MUTATIONS if whole else MUTATIONS[:4])
         if data:
             data = mutation(data, seeds, rng)

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, BinaryIO
 import numpy as np
 
 from bsqcodec.container import MAX_PIXELS, Gap, Group, Loss, SalvageReader, StreamReader
-from bsqcodec.errors import BitstreamError, UsageError
+from bsqcodec.errors import BitstreamError, LimitError, UsageError
 from bsqcodec.frames import Frame, VideoInfo
 
 if TYPE_CHECKING:
@@ -31,8 +31,8 @@ class Tolerance:
     """How much a decoder puts up with.
 
     on_error: "fail" at the first damage; "skip" lost frames; "conceal" them with what `fill` says: "freeze" the last
-    picture (grey before the first) or "grey". max_pixels: of a frame, width * height; max_frames: of the video, None =
-    no limit. Raises UsageError for other values.
+    picture (grey before the first) or "grey". max_pixels: of a frame, width * height, or of all frames of a group for
+    the models that decode those at once; max_frames: of the video, None = no limit. Raises UsageError for other values.
     """
 
     on_error: str = "fail"
@@ -81,6 +81,7 @@ class Recovery:
         if isinstance(item, Gap):
             yield from self._stand_ins(item)
             return
+        self._check_size(item)
         done = 0
         try:
             for frame in self._decoded(item):
@@ -94,6 +95,15 @@ class Recovery:
             rest = Gap(item.first_frame + done, len(item.pts) - done, item.pts[done:], item.durations[done:])
             self.losses.append(Loss(0, 0, rest.first_frame, rest.frames, message))
             yield from self._stand_ins(rest)
+
+    def _check_size(self, group: Group) -> None:
+        """LimitError for a group that a causal model would hold in memory whole, and that is too large for that."""
+        pixels = len(group.pts) * self._info.width * self._info.height
+        if pixels > self._tolerance.max_pixels and _is_causal(self._model):
+            limit = (
+                f"{pixels} pixels, which this model decodes at once, above the limit of {self._tolerance.max_pixels}"
+            )
+            raise LimitError(f"{self._name}: {_group_name(group)}: {limit}; raise --max-pixels")
 
     def remember(self, frame: Frame | None) -> None:
         """The picture that a freeze repeats, for those who do not decode from the start."""
@@ -144,6 +154,12 @@ def last_frame(frames: Iterator[Frame], count: int) -> Frame | None:
     for frame in islice(frames, count):
         last = frame
     return last
+
+
+def _is_causal(model: Model) -> bool:
+    from bsqcodec.tokenizer.causal import CausalTokenizer
+
+    return isinstance(getattr(model, "tokenizer", None), CausalTokenizer)
 
 
 def _group_name(group: Group) -> str:

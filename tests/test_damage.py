@@ -34,13 +34,15 @@ from bsqcodec.errors import (
 )
 
 GROUPS, KEYINT = 20, 2
+MODELS = ("predictive", "causal")
 Planes = tuple[np.ndarray, np.ndarray, np.ndarray]
 
 
 @pytest.fixture(scope="module")
 def codec(tmp_path_factory) -> Codec:
     """The real codec room with small weights, which decodes each group once."""
-    return Codec([standin_weights(tmp_path_factory.mktemp("weights") / "small.safetensors")])
+    folder = tmp_path_factory.mktemp("weights")
+    return Codec([standin_weights(folder / f"{kind}.safetensors", causal=kind == "causal") for kind in MODELS])
 
 
 @pytest.fixture(autouse=True)
@@ -65,7 +67,8 @@ class Work:
     def decode(self, data: bytes, **options) -> tuple[bsqcodec.DecodeStats, list[Planes]]:
         (self.folder / "in.bsq").write_bytes(data)
         out = self.folder / "out.y4m"
-        stats = bsqcodec.decode(self.folder / "in.bsq", out, weights="0", overwrite=True, **options)
+        options = {"weights": "0", **options}
+        stats = bsqcodec.decode(self.folder / "in.bsq", out, overwrite=True, **options)
         return stats, read_y4m(out.read_bytes())
 
     def play(self, data: bytes, **options) -> bsqcodec.Decoder:
@@ -382,6 +385,16 @@ def test_fractions_beyond_those_of_ffmpeg(work, whole, offset):
     assert len(work.decode(forged)[1]) == GROUPS * KEYINT
 
 
+def test_codes_that_nobody_knows(work, whole):
+    """Colour codes and the chroma location come straight from the file: an IndexError once."""
+    times, packets = work.mkv(whole)
+    for offset in range(28, 34):  # rotation, primaries, transfer, matrix, range, chroma location
+        forged = with_header_field(whole, offset, b"\xff")
+        assert work.mkv(forged) == (times, packets)
+        with work.play(forged) as video:
+            assert next(iter(video)).rgb.shape == (16, 16, 3)
+
+
 # --- limits --------------------------------------------------------------------------------------
 
 
@@ -396,6 +409,14 @@ def test_limits(work, whole):
     for bad in ({"on_error": "ignore"}, {"fill": "black"}, {"max_pixels": 0}, {"max_frames": 0}):
         with pytest.raises(UsageError, match=next(iter(bad))):
             work.decode(whole, **bad)
+
+
+def test_a_causal_model_holds_a_group_in_memory_so_its_frames_count(codec, work):
+    data = stream(codec.models[1], frames=4, keyint=4)
+    for on_error in ("fail", "conceal"):
+        with pytest.raises(LimitError, match="group of frames 0-3: 1024 pixels"):
+            work.decode(data, weights="1", max_pixels=1023, on_error=on_error)
+    assert work.decode(data, weights="1", max_pixels=1024)[0].frames == 4
 
 
 def test_a_forged_frame_number_does_not_ask_for_endless_pictures(work, codec):

@@ -243,7 +243,7 @@ class AvWriter(VideoWriter):
     def _add_video(self, codec: OutputCodec, threads: int) -> VideoStream:
         info = self.info
         options = dict(codec.options)
-        if info.chroma_location and self._pixel_format == "yuv420p":
+        if 0 < info.chroma_location < len(CHROMA_LOCATIONS) and self._pixel_format == "yuv420p":
             options["chroma_sample_location"] = CHROMA_LOCATIONS[info.chroma_location]
         stream = cast(VideoStream, self._container.add_stream(codec.encoder, rate=info.fps, options=options))
         stream.time_base = info.time_base

@@ -32,6 +32,7 @@ from bsqcodec.errors import (
     UsageError,
     VideoError,
 )
+from bsqcodec.frames import Track
 
 GROUPS, KEYINT = 20, 2
 MODELS = ("predictive", "causal")
@@ -393,6 +394,16 @@ def test_codes_that_nobody_knows(work, whole):
         assert work.mkv(forged) == (times, packets)
         with work.play(forged) as video:
             assert next(iter(video)).rgb.shape == (16, 16, 3)
+
+
+@pytest.mark.parametrize("kind", ["audio", "subtitle"])
+@pytest.mark.parametrize("name", ["libx264", "pcm_s16le", "subrip", "png", "", "no such codec"])
+def test_tracks_of_any_codec(work, codec, kind, name):
+    """A track may call a video encoder audio: an AttributeError once. What FFmpeg cannot carry is dropped."""
+    track = Track(kind, name, Fraction(1, 8000), b"", "", 8000, 1, "mono", 0)
+    times, packets = work.mkv(stream(codec.models[0], frames=2, tracks=(track,)))
+    assert len(times) == 2
+    assert not packets or (kind, name) in (("audio", "pcm_s16le"), ("subtitle", "subrip"))
 
 
 # --- limits --------------------------------------------------------------------------------------

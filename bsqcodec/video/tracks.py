@@ -96,6 +96,7 @@ def add_track(container: OutputContainer, track: Track) -> Stream:
     """Add an output stream for the track. Raises one of `ERRORS` when FFmpeg cannot."""
     encoder = ENCODERS.get(track.codec, track.codec)
     options = {"strict": "experimental"}
+    _check_kind(encoder, track)
     if track.kind == "audio":
         stream: Stream = container.add_stream(encoder, rate=track.sample_rate, options=options)
         audio = cast(AudioCodecContext, stream.codec_context)
@@ -111,6 +112,12 @@ def add_track(container: OutputContainer, track: Track) -> Stream:
     if track.extradata:
         context.extradata = track.extradata
     return stream
+
+
+def _check_kind(encoder: str, track: Track) -> None:
+    """A stream may name any codec of FFmpeg's as audio or as subtitles. Raises ValueError for another kind."""
+    if track.codec not in HEADERLESS and av.Codec(encoder, "w").type != track.kind:
+        raise ValueError(f"{track.codec} is no codec for {track.kind}")
 
 
 def _add_headerless(container: OutputContainer, track: Track) -> Stream:

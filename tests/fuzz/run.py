@@ -6,7 +6,7 @@ Makes N files from a few tiny seeds by the mutations of `mutations.py`, each dec
 one of the things users do with each (`actions.py`), in a worker process with limits. The model is a stand-in with small
 random weights, so that the real decoder runs at tens of files a second. Prints a summary as JSON: outcomes by exit
 code, slowest, largest memory, what was unexpected. Those files are kept in DIR; `--start N --streams 1` makes one
-again. Exit code 1 where anything was unexpected.
+again. Exit code 1 where anything was unexpected. SIGINT or SIGTERM ends it early, with the summary so far.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ import logging
 import multiprocessing
 import os
 import resource
+import signal
 import sys
 import tempfile
 import time
@@ -138,8 +139,11 @@ class Fuzzer:
 
     def run(self) -> Summary:
         number, end = self.options.start, self.options.start + self.options.streams
-        while number < end:
-            number = self._with_one_worker(number)
+        try:
+            while number < end:
+                number = self._with_one_worker(number)
+        except KeyboardInterrupt:
+            print("fuzz: stopped early", file=sys.stderr)
         return self.summary
 
     def _with_one_worker(self, first: int) -> int:
@@ -203,6 +207,8 @@ def main() -> int:
     parser.add_argument("--memory", type=int, default=1024, help="MiB that the process may have resident")
     parser.add_argument("--out", type=Path, default=Path("fuzz_findings"), help="folder for what was unexpected")
     options = parser.parse_args()
+    for number in (signal.SIGTERM, signal.SIGINT):  # also where a shell started it with SIGINT ignored
+        signal.signal(number, signal.default_int_handler)
     begin = time.perf_counter()
     shared = Path("/dev/shm")  # spares the disk the syncs of every output
     with tempfile.TemporaryDirectory(dir=shared if shared.is_dir() else None) as folder:

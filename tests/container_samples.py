@@ -6,7 +6,7 @@ import io
 import math
 from fractions import Fraction
 
-from bsqcodec.container import Group, StreamHeader, StreamReader, StreamStats, StreamWriter, scan
+from bsqcodec.container import Gap, Group, SalvageReader, StreamHeader, StreamReader, StreamStats, StreamWriter, scan
 from bsqcodec.container.chunks import PREAMBLE, pack_chunk
 from bsqcodec.errors import BsqError
 from bsqcodec.frames import Track, TrackPacket, VideoInfo
@@ -92,6 +92,7 @@ def exercise(data: bytes) -> None:
         lambda: scan(io.BytesIO(data), check=True),
         lambda: scan(Pipe(data)),  # type: ignore[arg-type]
         lambda: indexed(data),
+        lambda: salvaged(data),
     ):
         try:
             action()
@@ -103,6 +104,17 @@ def indexed(data: bytes) -> None:
     reader = StreamReader(io.BytesIO(data))
     for entry in reader.index():
         reader.read_group(entry)
+
+
+def salvaged(data: bytes) -> None:
+    """What a salvage yields is in order, without holes that are not told."""
+    reader = SalvageReader(io.BytesIO(data))
+    due = 0
+    for item in reader:
+        if not isinstance(item, list):
+            assert item.first_frame == due
+            due += item.frames if isinstance(item, Gap) else len(item.pts)
+    assert all("\n" not in loss.message and 0 <= loss.offset <= len(data) for loss in reader.losses)
 
 
 SMALL = write(2)

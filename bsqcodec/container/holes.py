@@ -55,6 +55,14 @@ class Hole:
             offset, size = first, offset + size - first
         self.region = offset, size, message
 
+    def note(self, offset: int, where: str, problem: str) -> None:
+        """Something is wrong at a place without damage of its own; what is known of damage before it stays."""
+        if self.region is None:
+            self.region = offset, 0, f"{where}: {problem}"
+        else:
+            first, size, message = self.region
+            self.region = first, size, f"{message}; {problem}"
+
     def remember_times(self, payload: bytes, head: ChunkHead) -> None:
         """Keep the times of a damaged group; `before` believes them only where they fit."""
         fields = FieldReader(payload, head.payload_offset)

@@ -18,7 +18,7 @@ from bsqcodec.container.groups import parse_group, parse_prefix
 from bsqcodec.container.header import parse_track
 from bsqcodec.container.holes import Gap, Hole
 from bsqcodec.container.packets import parse_packets
-from bsqcodec.container.reader import KNOWN, check_frames, read_entry, read_front, refuse_misplaced
+from bsqcodec.container.reader import KNOWN, check_frames, payload_fields, read_entry, read_front, refuse_misplaced
 from bsqcodec.container.types import MAX_PIXELS, MAX_TRACKS, Group, IndexEntry
 from bsqcodec.errors import BitstreamError, LimitError, UsageError
 from bsqcodec.frames import Track, TrackPacket
@@ -67,13 +67,11 @@ class SalvageReader:
         name: str | None = None,
     ) -> None:
         self.name = name or str(getattr(file, "name", "stream"))
-        self.losses: list[Loss] = []
-        self._tail_damaged = False
         self._source = ChunkSource(file, self.name)
         if self._source.size is None:
             raise UsageError(f"{self.name}: repairing needs a file that can seek, not a pipe")
         self._size = self._source.size
-        self._budget = _SEARCH_FACTOR * self._size + _SEARCH_FLOOR
+        self._begin()
         self._max_frames = max_frames
         self.version, self.header = read_front(self._source, max_pixels)
         self._body = self._source.offset
@@ -98,11 +96,30 @@ class SalvageReader:
 
     def placed(self) -> Iterator[tuple[int, Item]]:
         """The items, each with the byte offset of its chunk (of a gap: where it was noticed)."""
-        self.losses = []
-        self._tail_damaged = False
+        self._begin()
         source = ChunkSource(self._source.file, self.name, self._body, self._source.base)
-        hole = Hole(self.header)
-        promised = None
+        hole, promised, has_tail = Hole(self.header), None, False
+        for head, fields in self._whole_chunks(source, hole):
+            try:
+                if head.kind == b"TAIL":
+                    promised, has_tail = parse_tail(fields)[0], True
+                    break
+                if head.kind == b"indx":
+                    promised = sum(entry.frames for entry in parse_index(fields))
+                yield from self._items(source, head, fields, hole)
+            except LimitError:
+                raise
+            except BitstreamError as error:  # the CRC is right and the content is not
+                self._lose(head.offset, head.size, str(error), hole if head.kind == b"GRUP" else None)
+        yield from self._end(source.offset, has_tail or self._tail_damaged, promised, hole)
+
+    def _begin(self) -> None:
+        self.losses: list[Loss] = []
+        self._tail_damaged = False
+        self._budget = _SEARCH_FACTOR * self._size + _SEARCH_FLOOR  # bytes of search left
+
+    def _whole_chunks(self, source: ChunkSource, hole: Hole) -> Iterator[tuple[ChunkHead, FieldReader]]:
+        """The chunks whose CRC is right; damage between them is recorded."""
         while True:
             start = source.offset
             try:
@@ -110,29 +127,23 @@ class SalvageReader:
             except BitstreamError as error:
                 self._skip_damage(source, start, error, hole)
                 continue
-            if chunk is None or chunk[0].kind == b"TAIL":
-                promised = self._promised(chunk, promised)
-                break
-            head, payload = chunk
-            fields = FieldReader(payload, head.payload_offset, self.name, f"{head.kind.decode()} chunk")
-            try:
-                if head.kind == b"GRUP":
-                    yield from self._group(head, fields, hole)
-                elif head.kind == b"pckt":
-                    yield head.offset, self._packets(fields)
-                elif head.kind == b"indx":
-                    promised = sum(entry.frames for entry in parse_index(fields))
-                elif head.kind not in _FRONT:
-                    refuse_misplaced(source, head)
-            except LimitError:
-                raise
-            except BitstreamError as error:  # the CRC is right and the content is not
-                self._lose(head.offset, head.size, str(error), hole if head.kind == b"GRUP" else None)
-        yield from self._end(source, chunk is not None or self._tail_damaged, promised, hole)
+            if chunk is None:
+                return
+            yield chunk
 
-    def _next(self, source: ChunkSource) -> tuple[ChunkHead, bytes] | None:
+    def _next(self, source: ChunkSource) -> tuple[ChunkHead, FieldReader] | None:
         head = source.begin()
-        return None if head is None else (head, source.payload())
+        return None if head is None else (head, payload_fields(source, head))
+
+    def _items(
+        self, source: ChunkSource, head: ChunkHead, fields: FieldReader, hole: Hole
+    ) -> Iterator[tuple[int, Item]]:
+        if head.kind == b"GRUP":
+            yield from self._group(head, fields, hole)
+        elif head.kind == b"pckt":
+            yield head.offset, self._packets(fields)
+        elif head.kind not in _FRONT:
+            refuse_misplaced(source, head)
 
     def _group(self, head: ChunkHead, fields: FieldReader, hole: Hole) -> Iterator[tuple[int, Item]]:
         prefix = parse_prefix(FieldReader(fields.data, head.payload_offset, self.name, "GRUP chunk"))
@@ -162,34 +173,21 @@ class SalvageReader:
             if p.track in self._numbers
         ]
 
-    def _end(self, source: ChunkSource, has_tail: bool, promised: int | None, hole: Hole) -> Iterator[tuple[int, Item]]:
+    def _end(self, offset: int, has_tail: bool, promised: int | None, hole: Hole) -> Iterator[tuple[int, Item]]:
         """What is missing behind the last group, as far as tail or index tell."""
-        total = hole.next_frame if promised is None else promised
-        check_frames(total, self._max_frames, f"{self.name}: byte {source.offset}")
+        at, found = f"{self.name}: byte {offset}", hole.next_frame
+        total = found if promised is None or promised > I64 else promised
+        check_frames(total, self._max_frames, at)
         gap = hole.before(total, None)
-        if not has_tail and hole.region is None:
-            hole.widen(source.offset, 0, f"{self.name}: byte {source.offset}: {self._cut_after(hole)}")
-        elif not has_tail and hole.region is not None:
-            offset, size, message = hole.region
-            hole.region = offset, size, f"{message}; {self._cut_after(hole)}"
+        if not has_tail:
+            known = f"cut short after {found} frames, how many followed is not known"
+            hole.note(offset, at, known if promised is None else "the end of the file is missing")
+        elif promised is not None and not found <= promised <= I64:
+            hole.note(offset, at, f"{promised} frames expected, {found} found; the file is damaged")
         if gap is not None or hole.region is not None:
-            self._settle(gap, hole, source.offset)
+            self._settle(gap, hole, offset)
         if gap is not None:
-            yield source.offset, gap
-
-    def _cut_after(self, hole: Hole) -> str:
-        return f"cut short after {hole.next_frame} frames, how many followed is not known"
-
-    def _promised(self, chunk: tuple[ChunkHead, bytes] | None, index: int | None) -> int | None:
-        """Frames of the whole video by the tail, else by the index, else None."""
-        if chunk is None:
-            return index
-        head, payload = chunk
-        try:
-            frames = parse_tail(FieldReader(payload, head.payload_offset, self.name, "TAIL chunk"))[0]
-            return frames if frames <= I64 else index
-        except BitstreamError:
-            return index
+            yield offset, gap
 
     def _settle(self, gap: Gap | None, hole: Hole, offset: int) -> None:
         """Record what is lost between two groups, once it is known."""
@@ -282,7 +280,7 @@ class SalvageReader:
                     break
                 if chunk[0].kind == b"trak":
                     number += 1
-                    track = parse_track(FieldReader(chunk[1], chunk[0].payload_offset, self.name, "trak chunk"))
+                    track = parse_track(chunk[1])
                     if certain and number <= MAX_TRACKS:
                         self._numbers[number - 1] = len(self._numbers)
                         yield track

@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import sys
 from abc import ABC, abstractmethod
@@ -154,12 +155,16 @@ class VideoWriter(ABC):
             yield
         except BrokenPipeError:
             raise
-        except (av.error.FFmpegError, OSError) as error:
+        except (av.error.FFmpegError, OSError, OverflowError, ValueError) as error:
             reason = getattr(error, "strerror", None) or str(error)
-            raise VideoError(f"{self.name}: cannot be written ({reason}); check folder, rights and space") from error
-        except (OverflowError, ValueError) as error:  # a stream may hold times and rates beyond those of FFmpeg
-            what = "the stream's times or rates do not fit this container"
-            raise VideoError(f"{self.name}: {what} ({error}); write .y4m instead") from error
+            raise VideoError(f"{self.name}: cannot be written ({reason}); {_advice(error)}") from error
+
+
+def _advice(error: Exception) -> str:
+    # a stream may hold sizes, rates and times that FFmpeg's encoders and containers do not take
+    if getattr(error, "errno", errno.EINVAL) == errno.EINVAL:
+        return "a size, rate or time of the stream does not fit this format, .y4m takes any"
+    return "check folder, rights and space"
 
 
 class Y4mWriter(VideoWriter):

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, BinaryIO
 from bsqcodec import __version__
 from bsqcodec.container import MAX_PIXELS
 from bsqcodec.decoder import open_stream
-from bsqcodec.errors import UsageError
+from bsqcodec.errors import BitstreamError, UsageError
 from bsqcodec.frames import VideoInfo
 from bsqcodec.outputs import STDIO, AtomicOutput, StrPath
 from bsqcodec.progress import ProgressCallback, ProgressMeter
@@ -143,7 +143,7 @@ def decode(
         UsageError, VideoError, DeviceError: as for `encode`.
     """
     _check_threads(threads)
-    from bsqcodec.recovery import Recovery, Tolerance, all_losses, seekable
+    from bsqcodec.recovery import Recovery, Tolerance, all_losses, hinting, seekable
     from bsqcodec.runs import decode_all, frames_in
     from bsqcodec.video import create_video
 
@@ -156,14 +156,18 @@ def decode(
     ):
         reader = tolerance.reader(file, name)
         info = reader.header.info
-        total = frames_in(reader, file, on_error == "conceal")
+        with hinting(tolerance):
+            total = frames_in(reader, file, on_error == "conceal")
         target = STDIO if output.is_stdout else output.part
         with create_video(target, info, reader.tracks, codec=codec, threads=threads) as video:
             _warn_dropped(video.dropped)
             model = _model_for(reader.header, weights, device, threads)
             recovery = Recovery(model, info, tolerance, name)
             meter = ProgressMeter(on_progress, rate=info.fps, total=total)
-            frames, groups = decode_all(reader, video, recovery, meter)
+            with hinting(tolerance):
+                frames, groups = decode_all(reader, video, recovery, meter)
+            if not frames:
+                raise BitstreamError(f"{name}: not one frame can be decoded; the file is damaged, or holds no video")
     seconds, losses = meter.seconds, all_losses(reader, recovery)
     fps = frames / seconds if seconds > 0 else 0.0
     return DecodeStats(frames, groups, seconds, fps, tuple(video.dropped), recovery.lost, recovery.concealed, losses)

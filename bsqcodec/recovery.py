@@ -137,6 +137,19 @@ def all_losses(reader: Reader, recovery: Recovery) -> tuple[Loss, ...]:
 
 
 @contextmanager
+def hinting(tolerance: Tolerance) -> Iterator[None]:
+    """Errors about damage say that what is whole can be had; not those of a header, without which nothing can."""
+    try:
+        yield
+    except LimitError:
+        raise
+    except BitstreamError as error:
+        if tolerance.salvages:
+            raise
+        raise type(error)(f"{error}; --on-error skip or conceal decodes what is whole") from error
+
+
+@contextmanager
 def seekable(file: BinaryIO, needed: bool) -> Iterator[BinaryIO]:
     """The file itself, or a temporary copy of a pipe where seeking is needed."""
     if not needed or file.seekable():

@@ -7,7 +7,6 @@ from collections.abc import Iterable
 from typing import TYPE_CHECKING, BinaryIO
 
 from bsqcodec.container import Gap, Group, StreamHeader, StreamStats, StreamWriter
-from bsqcodec.errors import BitstreamError
 from bsqcodec.frames import TrackPacket
 from bsqcodec.progress import ProgressMeter
 from bsqcodec.recovery import Reader, Recovery
@@ -99,8 +98,6 @@ def decode_all(reader: Reader, video: VideoWriter, recovery: Recovery, meter: Pr
             frames += 1
             meter.report(frames)
         groups += isinstance(item, Group)
-    if not frames:
-        raise BitstreamError(f"{reader.name}: not one frame could be decoded; the file is damaged, or holds no video")
     return frames, groups
 
 

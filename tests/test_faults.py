@@ -168,7 +168,7 @@ def limited(size: int, *args: object) -> subprocess.CompletedProcess[bytes]:
 
 @pytest.mark.parametrize("name", ["out.bsq", "out.y4m", "out.mkv", "out.mp4"])
 def test_a_full_disk_leaves_nothing(clip, tmp_path, name):
-    """At the first byte, in the middle, and at the very last, which is written when the file is closed."""
+    """In the middle, and at the very last byte, which is written when the file is closed."""
     command, src = ("encode", clip) if name == "out.bsq" else ("decode", tmp_path / "in.bsq")
     assert run("encode", clip, tmp_path / "in.bsq", "--crf", 0).returncode == 0
     options = ("--crf", 0) if command == "encode" else ()
@@ -176,12 +176,11 @@ def test_a_full_disk_leaves_nothing(clip, tmp_path, name):
     size = (tmp_path / name).stat().st_size
     (tmp_path / name).unlink()
     before = files(tmp_path)
-    for room in (10, size // 2, size - 1):
+    for room in (size // 2, size - 1):
         done = limited(room, command, src, tmp_path / name, *options)
         assert done.returncode == 1
         assert name in one_error(done.stderr.decode()) and b"File too large" in done.stderr
         assert files(tmp_path) == before
-    assert limited(size, command, src, tmp_path / name, *options).returncode == 0
 
 
 def test_a_reader_of_encoded_data_that_leaves(clip, tmp_path):

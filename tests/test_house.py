@@ -150,6 +150,20 @@ def test_constraints_pin_every_direct_dependency_within_its_range() -> None:
     assert [name for name, pin in pins.items() if pin not in wanted[name].specifier] == []
 
 
+def test_nothing_unpickles_or_evaluates_what_it_reads() -> None:
+    """Weights, caches and streams may come from anywhere. `torch.load` is allowed where it builds tensors only."""
+    risky = re.compile(
+        r"pickle\.loads?\(|allow_pickle=True|(?<![\w.])(?:eval|exec)\(|torch\.load\((?!.*weights_only=True)"
+    )
+    assert risky.search("torch.load(path)") and not risky.search("torch.load(path, weights_only=True)")
+    code = [path for path in tree() if path.suffix == ".py" and "tests" not in path.relative_to(ROOT).parts]
+    assert len(code) > 50
+    found = [
+        f"{path.name}: {line.strip()}" for path in code for line in path.read_text().splitlines() if risky.search(line)
+    ]
+    assert found == []
+
+
 @pytest.mark.slow
 def test_wheel_holds_the_package_and_nothing_else(tmp_path: Path) -> None:
     build = [sys.executable, "-m", "hatchling", "build", "--target", "wheel", "--directory", str(tmp_path)]

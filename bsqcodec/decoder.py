@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 from bisect import bisect_right
 from collections.abc import Iterator
@@ -20,6 +21,9 @@ from bsqcodec.frames import Frame, Track, VideoInfo
 if TYPE_CHECKING:
     from bsqcodec.container import Gap, Group, IndexEntry, Loss, StreamHeader
     from bsqcodec.recovery import Tolerance
+
+
+_log = logging.getLogger("bsqcodec")
 
 
 @dataclass(frozen=True, eq=False)
@@ -89,6 +93,8 @@ class Decoder:
         try:
             self._reader = self._tolerance.reader(self._file, self._name)
             self._segments = self._find_segments()
+            if not self.complete:
+                _log.warning("%s: the end of the file was not found; %d frames can be played", self._name, len(self))
             self._load(device, threads, weights)
         except BaseException:
             self._file.close()
@@ -130,6 +136,11 @@ class Decoder:
     def tracks(self) -> tuple[Track, ...]:
         """The audio and subtitle tracks the file carries."""
         return tuple(self._reader.tracks)
+
+    @property
+    def complete(self) -> bool:
+        """Whether the file has its end: it was not cut short, and is not still being written."""
+        return self._reader.complete
 
     @property
     def losses(self) -> tuple[Loss, ...]:

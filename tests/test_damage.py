@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 from collections.abc import Callable
+from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
 from random import Random
@@ -20,7 +21,7 @@ import bsqcodec
 import bsqcodec.codec as room
 from bsqcodec.container import Group, SalvageReader, StreamReader
 from bsqcodec.container.chunks import PREAMBLE, pack_chunk
-from bsqcodec.container.extras import pack_tail
+from bsqcodec.container.extras import pack_index, pack_tail
 from bsqcodec.container.fields import pack_varint
 from bsqcodec.container.holes import MAX_FILLED
 from bsqcodec.errors import (
@@ -298,7 +299,7 @@ def test_a_file_cut_anywhere_plays_up_to_the_cut(work, whole):
         assert len(frames) == expected and all(map(same, frames, good))
         assert stats.damage and "cut short" in stats.damage[-1].message
         with work.play(whole[:cut]) as video:
-            assert len(video) == expected
+            assert len(video) == expected and not video.complete
             played = 0
             with pytest.raises(TruncatedError, match=r"in\.bsq: byte"):
                 for frame in video:
@@ -319,7 +320,19 @@ def test_a_file_without_index_seeks_by_scanning(work, whole):
                 frame = next(iter(video))
                 assert frame.index == number and same((frame.y, frame.u, frame.v), good[number])
     with work.play(no_index) as video:
-        assert len(list(video)) == GROUPS * KEYINT
+        assert video.complete and len(list(video)) == GROUPS * KEYINT
+
+
+def test_open_warns_of_a_missing_end_at_once(work, whole, caplog):
+    """Also those who seek and never come to the end."""
+    caplog.set_level("WARNING", "bsqcodec")
+    for on_error in ("fail", "skip"):
+        with work.play(whole, on_error=on_error) as video:
+            assert video.complete and not caplog.records
+        with work.play(whole[:-5], on_error=on_error) as video:
+            assert not video.complete
+            assert "the end of the file was not found; 40 frames can be played" in caplog.text
+        caplog.clear()
 
 
 def test_what_tail_and_index_promise(work, whole):
@@ -410,6 +423,20 @@ def test_codes_that_nobody_knows(work, whole):
         assert work.mkv(forged) == (times, packets)
         with work.play(forged) as video:
             assert next(iter(video)).rgb.shape == (16, 16, 3)
+
+
+@pytest.mark.parametrize("offset", [2**62, 2**63 - 1, 2**63, 2**63 + 2**62])
+def test_an_index_that_leads_out_of_the_file(work, whole, offset):
+    """Or further than a file can seek."""
+    (index,) = spans(whole, b"indx")
+    entries = StreamReader(io.BytesIO(whole)).index()
+    half = replace(entries[-1], offset=offset // 2)  # a step is below 2^63
+    forged = pack_index([*entries[:-2], replace(half, frames=KEYINT), replace(half, offset=offset)])
+    data = whole[: index.start] + pack_chunk(b"indx", forged)
+    data += pack_chunk(b"TAIL", pack_tail(GROUPS * KEYINT, index.start))
+    with work.play(data) as video:
+        video.seek(39)
+        assert next(iter(video)).index == 39
 
 
 @pytest.mark.parametrize("kind", ["audio", "subtitle"])

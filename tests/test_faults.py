@@ -75,22 +75,25 @@ def until(process: subprocess.Popen[bytes], text: bytes) -> None:
 
 
 @pytest.mark.parametrize("overwrite", [True, False])
-def test_two_encodes_into_one_name(clip, tmp_path, overwrite):
+def test_two_encodes_into_one_name(tmp_path, overwrite):
     """Each has a part file of its own; what the name stands for in the end is the whole file of one of them."""
-    options = ["-v", *(["-y"] if overwrite else [])]
-    out = tmp_path / "out.bsq"
-    pair = [
-        started("encode", clip, out, "--limit", n, *options, env={"FAKE_DELAY": "0.1"}, stderr=subprocess.PIPE)
-        for n in (20, 40)
-    ]
-    for process in pair:
-        until(process, b"model:")
-    assert files(tmp_path) == {"in.y4m", "out.bsq.part", "out.2.bsq.part"}
-    talk = [process.communicate(timeout=60)[1].decode() for process in pair]
-    assert files(tmp_path) == {"in.y4m", "out.bsq"}
+    options = ["-q", *(["-y"] if overwrite else [])]
+    out, pipes = tmp_path / "out.bsq", [tmp_path / "first", tmp_path / "second"]
+    for pipe in pipes:
+        os.mkfifo(pipe)  # each encode waits for its input, so both are at work at once
+    pair = [started("encode", pipe, out, *options, stderr=subprocess.PIPE) for pipe in pipes]
+    deadline = time.monotonic() + 60
+    while files(tmp_path) != {"first", "second", "out.bsq.part", "out.2.bsq.part"}:
+        assert time.monotonic() < deadline, files(tmp_path)
+        time.sleep(0.02)
+    talk = []
+    for pipe, process, frames in zip(pipes, pair, (20, 30), strict=True):
+        pipe.write_bytes(clips.y4m_bytes(frames))
+        talk.append(process.communicate(timeout=60)[1].decode())
+    assert files(tmp_path) == {"first", "second", "out.bsq"}
     if overwrite:
         assert [process.returncode for process in pair] == [0, 0]
-        assert verifies(out, 40)  # the one that ended last
+        assert verifies(out, 30)  # the one that ended last
     else:
         assert [process.returncode for process in pair] == [0, 1]
         assert "already exists" in one_error(talk[1])

@@ -25,7 +25,7 @@ class StreamReader:
     max_pixels: limit of width * height, so that a forged header cannot ask for all memory; max_frames: limit of the
     frames in the file, None = none. LimitError beyond them.
     A file that was cut short yields its whole groups first, then raises TruncatedError. A pipe can be iterated once.
-    `meta` grows, and `stats` appears, as iteration passes them.
+    `meta` grows, and `stats` appears, as iteration passes them. `complete`: `index` found the end of the file.
     """
 
     def __init__(
@@ -38,6 +38,7 @@ class StreamReader:
     ) -> None:
         self.name = name or str(getattr(file, "name", "stream"))
         self._max_frames = max_frames
+        self.complete = False
         self._source = ChunkSource(file, self.name)
         self.version, self.header = read_front(self._source, max_pixels)
         self.meta: dict[str, str] = {}
@@ -101,9 +102,11 @@ class StreamReader:
         if not self._source.seekable:
             raise UsageError(f"{self.name}: an index needs a file that can seek, not a pipe")
         try:
-            return self._stored_index() or self._walked_index()
+            stored = self._stored_index()
         except BitstreamError:
-            return self._walked_index()
+            stored = None
+        self.complete = stored is not None
+        return stored or self._walked_index()
 
     def read_group(self, entry: IndexEntry) -> Group:
         """The group of an entry of `index`."""
@@ -123,6 +126,8 @@ class StreamReader:
         if head is None or head.kind != b"indx":
             return None
         entries = parse_index(payload_fields(source, head))
+        if entries and entries[-1].offset >= offset:  # groups come before the index; nor can a file seek just anywhere
+            return None
         return entries if sum(entry.frames for entry in entries) == frames else None
 
     def _walked_index(self) -> list[IndexEntry]:
@@ -138,6 +143,9 @@ class StreamReader:
                 if head.kind == b"GRUP":
                     entries.append(IndexEntry(head.offset, frames, prefix.first_pts, prefix.frames))
                     frames += prefix.frames
+            if head is not None:
+                check_tail(source, head, frames)
+                self.complete = True
         except BitstreamError:
             pass  # what is whole up to here can be read
         return entries

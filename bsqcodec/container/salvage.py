@@ -51,8 +51,9 @@ class Loss:
 class SalvageReader:
     """As `StreamReader`, for a file that may be damaged behind its header; iterating never ends in BitstreamError.
 
-    Iterating yields groups and packet batches in file order, and a `Gap` where frames are lost; `losses` says what was
-    lost, complete when an iteration has ended. `tracks` are those that are whole; packets are renumbered to match.
+    Iterating yields groups and packet batches in file order, and a `Gap` where frames are lost. When it has ended,
+    `losses` says what was lost, and `complete` whether the end of the file was there. `tracks` are those that are
+    whole; packets are renumbered to match.
     file: open for binary reading, at the first byte of the stream, must be able to seek (else UsageError).
     max_pixels, max_frames: as for `StreamReader`.
     Raises BitstreamError for a damaged header and beyond the limits, UnsupportedVersionError for a newer format.
@@ -115,7 +116,7 @@ class SalvageReader:
 
     def _begin(self) -> None:
         self.losses: list[Loss] = []
-        self._tail_damaged = False
+        self.complete = self._tail_damaged = False
         self._budget = _SEARCH_FACTOR * self._size + _SEARCH_FLOOR  # bytes of search left
 
     def _whole_chunks(self, source: ChunkSource, hole: Hole) -> Iterator[tuple[ChunkHead, FieldReader]]:
@@ -175,6 +176,7 @@ class SalvageReader:
 
     def _end(self, offset: int, has_tail: bool, promised: int | None, hole: Hole) -> Iterator[tuple[int, Item]]:
         """What is missing behind the last group, as far as tail or index tell."""
+        self.complete = has_tail
         at, found = f"{self.name}: byte {offset}", hole.next_frame
         total = found if promised is None or promised > I64 else promised
         check_frames(total, self._max_frames, at)

@@ -75,12 +75,16 @@ def test_forged_words_reach_the_decoder(seeds):
     assert before != after and len(before) == len(after)
 
 
+measures_memory = pytest.mark.skipif(not Path("/proc/self/clear_refs").exists(), reason="needs Linux's /proc")
+
+
 def fuzz(tmp_path: Path, *args: str) -> tuple[int, dict[str, object]]:
     command = [sys.executable, str(RUN), "--out", str(tmp_path / "found"), *args]
     done = subprocess.run(command, capture_output=True, text=True, timeout=120)
     return done.returncode, json.loads(done.stdout)
 
 
+@measures_memory
 def test_the_fuzzer_runs(tmp_path):
     code, summary = fuzz(tmp_path, "--streams", "60")
     assert (code, summary["streams"], summary["unexpected"]) == (0, 60, [])
@@ -89,6 +93,7 @@ def test_the_fuzzer_runs(tmp_path):
     assert not (tmp_path / "found").exists()
 
 
+@measures_memory
 def test_the_fuzzer_notices_memory_and_hangs(tmp_path):
     code, summary = fuzz(tmp_path, "--streams", "2", "--memory", "20")
     assert code == 1 and [("MiB" in bad["problem"], bad["number"]) for bad in summary["unexpected"]] == [

@@ -7,6 +7,7 @@ one of the things users do with each (`actions.py`), in a worker process with li
 random weights, so that the real decoder runs at tens of files a second. Prints a summary as JSON: outcomes by exit
 code, slowest, largest memory, what was unexpected. Those files are kept in DIR; `--start N --streams 1` makes one
 again. Exit code 1 where anything was unexpected. SIGINT or SIGTERM ends it early, with the summary so far.
+Needs Linux, whose /proc tells the memory each file took.
 """
 
 from __future__ import annotations

@@ -101,7 +101,7 @@ def forge_payload(data: bytes, _others: Sequence[bytes], rng: Random) -> bytes:
 def forge_words(data: bytes, _others: Sequence[bytes], rng: Random) -> bytes:
     """The coded words of a group are others, and the CRC is right: the decoder has to read them."""
     chunks = chunks_of(data)
-    groups = [number for number, chunk in enumerate(chunks) if chunk.kind == b"GRUP"]
+    groups = [number for number, chunk in enumerate(chunks) if chunk.kind == b"GRUP" and len(chunk.payload) > 1]
     if not groups:
         return flip_bits(data, (), rng)
     number = rng.choice(groups)

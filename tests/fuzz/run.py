@@ -131,6 +131,10 @@ def _memory(name: str) -> int:
     return next(int(line.split()[1]) * 1024 for line in lines if line.startswith(name + ":"))
 
 
+class WorkerError(Exception):
+    """The worker ended outside of its work on a file."""
+
+
 class Fuzzer:
     """Keeps a worker going, and starts another where one hung or died."""
 
@@ -145,6 +149,8 @@ class Fuzzer:
                 number = self._with_one_worker(number)
         except KeyboardInterrupt:
             print("fuzz: stopped early", file=sys.stderr)
+        except WorkerError as error:  # what was found until then is still worth telling
+            self.summary.unexpected.append({"number": number, "problem": f"the fuzzer itself failed: {error}"})
         return self.summary
 
     def _with_one_worker(self, first: int) -> int:
@@ -178,7 +184,7 @@ class Fuzzer:
 
     def _lost(self, pending: dict[str, Any] | None, problem: str, first: int) -> int:
         if pending is None:
-            raise SystemExit(f"fuzz: the worker does not start: {problem}")
+            raise WorkerError(problem)
         unknown = {"seconds": self.options.timeout, "memory": 0.0, "decoded": 0}
         self._take({**pending, **unknown, "problem": problem}, self.folder / "stream.bsq")
         return int(pending["number"]) + 1

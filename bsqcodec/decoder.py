@@ -86,6 +86,7 @@ class Decoder:
         from bsqcodec.recovery import Recovery, Tolerance
 
         self._position = 0
+        self._warned = False
         self._decoded_last = -1  # number of the frame
         self._name = os.fspath(path)
         self._tolerance = tolerance or Tolerance()
@@ -93,8 +94,8 @@ class Decoder:
         try:
             self._reader = self._tolerance.reader(self._file, self._name)
             self._segments = self._find_segments()
-            if not self.complete:
-                _log.warning("%s: the end of the file was not found; %d frames can be played", self._name, len(self))
+            if self._tolerance.salvages:
+                self._warn_of_missing_end()
             self._load(device, threads, weights)
         except BaseException:
             self._file.close()
@@ -115,6 +116,12 @@ class Decoder:
             total = entries[-1].first_frame + entries[-1].frames
             check_frames(total, self._tolerance.max_frames, self._name)
         return list(entries)
+
+    def _warn_of_missing_end(self) -> None:
+        """Once, for those who will not meet the error that an iteration ends in."""
+        if not self.complete and not self._warned:
+            self._warned = True
+            _log.warning("%s: the end of the file was not found; %d frames can be played", self._name, len(self))
 
     def _load(self, device: str, threads: int, weights: str | os.PathLike[str] | None) -> None:
         from bsqcodec.codec import check_model, load_model
@@ -158,6 +165,7 @@ class Decoder:
         """Make frame number `frame` (0 .. len) the next one. Raises UsageError outside of the video."""
         if not 0 <= frame <= len(self):
             raise UsageError(f"frame {frame} is outside of the video, which has {len(self)} frames")
+        self._warn_of_missing_end()
         self._position = frame
 
     def __iter__(self) -> Iterator[DecodedFrame]:

@@ -323,7 +323,7 @@ def test_a_file_without_index_seeks_by_scanning(work, whole):
         assert video.complete and len(list(video)) == GROUPS * KEYINT
 
 
-def test_open_warns_of_a_missing_end_at_once(work, whole, caplog):
+def test_open_warns_of_a_missing_end(work, whole, caplog):
     """Also those who seek and never come to the end."""
     caplog.set_level("WARNING", "bsqcodec")
     for on_error in ("fail", "skip"):
@@ -331,6 +331,9 @@ def test_open_warns_of_a_missing_end_at_once(work, whole, caplog):
             assert video.complete and not caplog.records
         with work.play(whole[:-5], on_error=on_error) as video:
             assert not video.complete
+            video.seek(3)
+            video.seek(4)
+            assert len(caplog.records) == 1
             assert "the end of the file was not found; 40 frames can be played" in caplog.text
         caplog.clear()
 

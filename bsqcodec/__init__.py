@@ -21,32 +21,42 @@ __version__ = "0.1.0"
 
 # Public name -> the module that defines it (PEP 562, see `__getattr__`).
 _HOME = {
+    "BsqDataset": "bsqcodec.dataset",
     "BsqError": "bsqcodec.errors",
     "DecodeStats": "bsqcodec.results",
     "DecodedFrame": "bsqcodec.decoder",
     "Decoder": "bsqcodec.decoder",
     "EncodeStats": "bsqcodec.results",
+    "Encoder": "bsqcodec.encoder",
     "Progress": "bsqcodec.progress",
+    "TensorFrame": "bsqcodec.tensors",
     "Tokenizer": "bsqcodec.tokens",
     "Tokens": "bsqcodec.tokens",
     "VideoInfo": "bsqcodec.frames",
+    "compress": "bsqcodec.encoder",
     "decode": "bsqcodec.api",
+    "decompress": "bsqcodec.encoder",
     "encode": "bsqcodec.api",
     "inspect": "bsqcodec.info",
     "open": "bsqcodec.decoder",
 }
 
 __all__ = [
+    "BsqDataset",
     "BsqError",
     "DecodeStats",
     "DecodedFrame",
     "Decoder",
     "EncodeStats",
+    "Encoder",
     "Progress",
+    "TensorFrame",
     "Tokenizer",
     "Tokens",
     "VideoInfo",
+    "compress",
     "decode",
+    "decompress",
     "encode",
     "inspect",
     "open",
@@ -54,12 +64,15 @@ __all__ = [
 
 if TYPE_CHECKING:
     from bsqcodec.api import decode, encode
+    from bsqcodec.dataset import BsqDataset
     from bsqcodec.decoder import DecodedFrame, Decoder, open
+    from bsqcodec.encoder import Encoder, compress, decompress
     from bsqcodec.errors import BsqError
     from bsqcodec.frames import VideoInfo
     from bsqcodec.info import inspect
     from bsqcodec.progress import Progress
     from bsqcodec.results import DecodeStats, EncodeStats
+    from bsqcodec.tensors import TensorFrame
     from bsqcodec.tokens import Tokenizer, Tokens
 
 

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import os
 from bisect import bisect_right
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from fractions import Fraction
 from functools import cached_property
 from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING, BinaryIO
+from typing import TYPE_CHECKING, BinaryIO, TypeVar
 
 import numpy as np
 
@@ -19,6 +19,10 @@ from bsqcodec.frames import Frame, Track, VideoInfo
 
 if TYPE_CHECKING:
     from bsqcodec.container import Group, IndexEntry, StreamHeader
+    from bsqcodec.tensors import TensorFrame
+    from bsqcodec.tokens import Tokens
+
+AnyFrame = TypeVar("AnyFrame")
 
 
 @dataclass(frozen=True, eq=False)
@@ -57,6 +61,13 @@ def open_stream(path: str | os.PathLike[str]) -> BinaryIO:
         raise VideoError(f"{os.fspath(path)}: cannot read: {error.strerror}; check the name") from error
 
 
+def _opened(source: str | os.PathLike[str] | BinaryIO) -> tuple[BinaryIO, str, bool]:
+    """The file, its name for messages, and whether it is ours to close."""
+    if isinstance(source, (str, os.PathLike)):
+        return open_stream(source), os.fspath(source), True
+    return source, str(getattr(source, "name", "stream")), False
+
+
 class Decoder:
     """Iterates the frames of a .bsq file; a context manager; memory does not grow with the video.
 
@@ -67,7 +78,7 @@ class Decoder:
 
     def __init__(
         self,
-        path: str | os.PathLike[str],
+        path: str | os.PathLike[str] | BinaryIO,
         *,
         device: str = "auto",
         threads: int = 0,
@@ -76,8 +87,7 @@ class Decoder:
         from bsqcodec.container import StreamReader, scan
 
         self._position = 0
-        self._name = os.fspath(path)
-        self._file = open_stream(path)
+        self._file, self._name, self._owned = _opened(path)
         try:
             self._damage = scan(self._file, name=self._name).damage
             self._file.seek(0)
@@ -85,7 +95,7 @@ class Decoder:
             self._entries: list[IndexEntry] = self._reader.index()
             self._load(device, threads, weights)
         except BaseException:
-            self._file.close()
+            self.close()
             raise
 
     def _load(self, device: str, threads: int, weights: str | os.PathLike[str] | None) -> None:
@@ -121,33 +131,75 @@ class Decoder:
         self._position = frame
 
     def __iter__(self) -> Iterator[DecodedFrame]:
+        return self._walk(self._decoded_group)
+
+    def tensors(self) -> Iterator[TensorFrame]:
+        """Iterate the same frames as torch tensors on the device they were decoded on, without copies.
+
+        Both ways share the position; the planes of a frame are views and stay valid.
+        """
+        return self._walk(self._tensor_group)
+
+    def tokens(self) -> Iterator[Tokens]:
+        """Iterate the tokens of the groups from the current frame's on, as `Tokenizer.decode` takes them."""
+        while self._position < len(self):
+            entry = self._entry(self._position)
+            group = self._reader.read_group(entry)
+            self._position = entry.first_frame + entry.frames
+            yield self._tokens_of(group)
+        if self._damage is not None:
+            raise TruncatedError(self._damage.message)
+
+    def _tokens_of(self, group: Group) -> Tokens:
+        from bsqcodec.codec.dissect import group_levels
+        from bsqcodec.tokens import tokens_of
+
+        return tokens_of(group_levels(self._model, group, self.info), self.info.width, self.info.height)
+
+    def _entry(self, frame: int) -> IndexEntry:
+        return self._entries[bisect_right(self._entries, frame, key=lambda entry: entry.first_frame) - 1]
+
+    def _walk(self, decode: Callable[[Group], Iterator[AnyFrame]]) -> Iterator[AnyFrame]:
         while (start := self._position) < len(self):
-            place = bisect_right(self._entries, start, key=lambda entry: entry.first_frame) - 1
-            yield from self._rest_of(self._reader.read_group(self._entries[place]))
+            yield from self._rest_of(self._reader.read_group(self._entry(start)), decode)
             if self._position == start:  # the index promised a frame that the group does not hold
                 raise BitstreamError(f"{self._name}: frame {start} is missing; the file is damaged")
         if self._damage is not None:
             raise TruncatedError(self._damage.message)
 
-    def _rest_of(self, group: Group) -> Iterator[DecodedFrame]:
+    def _rest_of(self, group: Group, decode: Callable[[Group], Iterator[AnyFrame]]) -> Iterator[AnyFrame]:
         """The frames of a group from the current position on; each moves the position, and so may the caller."""
-        from bsqcodec.codec import decode_group
-
         frames = range(group.first_frame, group.first_frame + len(group.pts))
-        for number, frame in zip(frames, decode_group(self._model, group, self.info), strict=True):
+        for number, frame in zip(frames, decode(group), strict=True):
             if number == self._position:
                 self._position += 1
-                yield self._decoded(frame, number)
+                yield frame
             if self._position not in range(number + 1, frames.stop):  # done, or `seek` was called
                 return
+
+    def _decoded_group(self, group: Group) -> Iterator[DecodedFrame]:
+        from bsqcodec.codec import decode_group
+
+        for number, frame in enumerate(decode_group(self._model, group, self.info), group.first_frame):
+            yield self._decoded(frame, number)
+
+    def _tensor_group(self, group: Group) -> Iterator[TensorFrame]:
+        from bsqcodec.codec.group import decode_planes
+        from bsqcodec.tensors import TensorFrame, cropped
+
+        tick = self.info.time_base
+        for i, planes in enumerate(decode_planes(self._model, group, self.info)):
+            times = group.pts[i] * tick, group.durations[i] * tick
+            yield TensorFrame(*cropped(planes, self.info), group.first_frame + i, *times, self.info)
 
     def _decoded(self, frame: Frame, number: int) -> DecodedFrame:
         tick = self.info.time_base
         return DecodedFrame(frame.y, frame.u, frame.v, number, frame.pts * tick, frame.duration * tick, self.info)
 
     def close(self) -> None:
-        """Close the file. Frames that were handed out stay valid."""
-        self._file.close()
+        """Close the file, unless it was handed in open. Frames that were handed out stay valid."""
+        if self._owned:
+            self._file.close()
 
     def __enter__(self) -> Decoder:
         return self
@@ -159,7 +211,7 @@ class Decoder:
 
 
 def open(
-    path: str | os.PathLike[str],
+    path: str | os.PathLike[str] | BinaryIO,
     *,
     device: str = "auto",
     threads: int = 0,
@@ -168,7 +220,7 @@ def open(
     """Open a .bsq file and iterate its frames.
 
     Args:
-        path: the .bsq file.
+        path: the .bsq file, or an open binary file that can seek, such as `io.BytesIO`.
         device: "auto", "cpu" or "cuda:N".
         threads: CPU threads, 0 = all.
         weights: model weights (.safetensors), None = those that ship with the package.

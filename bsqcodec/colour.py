@@ -28,6 +28,13 @@ def matrix_of(info: VideoInfo) -> tuple[float, float]:
     return _MATRIX.get(info.matrix, _BT709 if info.height >= _HD_HEIGHT else _BT601)
 
 
+def matrix_code(info: VideoInfo) -> int:
+    """H.273 MatrixCoefficients that name what `matrix_of` takes: the stream's own where known, else 1 or 6."""
+    if info.matrix in _MATRIX:
+        return info.matrix
+    return 1 if info.height >= _HD_HEIGHT else 6
+
+
 def to_rgb(y: Plane, u: Plane, v: Plane, info: VideoInfo) -> Plane:
     """RGB picture, uint8 [H, W, 3], of planes y [H, W], u and v [ceil(H/2), ceil(W/2)].
 

@@ -17,6 +17,7 @@ from bsqcodec.cli.options import HELP
 from bsqcodec.cli.probe import info
 from bsqcodec.cli.terminal import Terminal
 from bsqcodec.cli.training import train
+from bsqcodec.cli.view import view
 
 # Libraries whose version can change what a user sees; looked up without importing them.
 LIBRARIES = ("torch", "av", "constriction", "numpy")
@@ -69,5 +70,5 @@ def cli() -> None:
     """
 
 
-for command in (encode, decode, info, compare, bench, train):
+for command in (encode, decode, info, view, compare, bench, train):
     cli.add_command(command)

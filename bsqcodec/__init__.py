@@ -7,6 +7,10 @@
     with bsqcodec.open("out.bsq") as video:
         for frame in video:
             frame.rgb  # uint8 [H, W, 3]
+    with bsqcodec.Encoder("out.bsq", fps=30) as encoder:
+        encoder.write(picture)  # numpy [H, W, 3], torch [3, H, W], or planes
+    tokens = bsqcodec.Tokenizer().encode(frames)
+    clips = bsqcodec.BsqDataset("videos/", frames=8)
 
 Importing the package is cheap: the names below are looked up on first use, and torch is
 imported only when a model is loaded.

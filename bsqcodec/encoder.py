@@ -27,6 +27,7 @@ from bsqcodec.progress import ProgressMeter
 from bsqcodec.results import EncodeStats
 
 if TYPE_CHECKING:
+    from bsqcodec.codec import Model
     from bsqcodec.runs import EncodeRun
 
 Seconds = Fraction | float | int
@@ -73,6 +74,7 @@ class Encoder:
             from bsqcodec.codec import load_model
 
             self._model = load_model(weights, tune=tune, device=device, threads=threads)
+            self._waits = _codes_whole_groups(self._model)
         except BaseException as error:
             self._resources.__exit__(type(error), error, error.__traceback__)
             raise
@@ -104,7 +106,7 @@ class Encoder:
         """Encode the next picture.
 
         picture: RGB, numpy uint8 [H, W, 3] or torch [3, H, W] (uint8, or floating point 0..1), or planes
-        (`bsqcodec.pictures`). A tensor on the model's device is used in place.
+        (`bsqcodec.pictures`). A tensor on the model's device is used in place; it may be overwritten afterwards.
         pts: seconds, later than the last picture's, rounded to the clock of `info` (without one, to whole pictures);
         None = a `DecodedFrame`'s own where `info` was given, else one picture after the last.
         duration: seconds, 0 = unknown.
@@ -115,6 +117,8 @@ class Encoder:
         number = self._count
         frame = as_frame(picture, name=f"frame {number}")
         run = self._started(picture, frame)
+        if self._waits:
+            frame = _copied(frame)
         if pts is None and self._info is not None and isinstance(picture, DecodedFrame):
             pts, duration = picture.pts, duration or picture.duration
         run.add(self._timed(frame, number, pts, duration))
@@ -190,6 +194,23 @@ class _Pushed:
 
     def __iter__(self) -> Iterator[Frame | TrackPacket]:
         return iter(())
+
+
+def _codes_whole_groups(model: Model) -> bool:
+    from bsqcodec.tokenizer.causal import CausalTokenizer
+
+    return isinstance(model.tokenizer, CausalTokenizer)
+
+
+def _copied(frame: Frame) -> Frame:
+    """The frame in memory of its own, for an encoder that keeps it while the caller fills its buffer again."""
+    tensors = getattr(frame, "tensors", None)
+    if tensors is None:
+        return replace(frame, y=frame.y.copy(), u=frame.u.copy(), v=frame.v.copy())
+    from bsqcodec.tensors import DeviceFrame
+
+    y, u, v = (plane.clone() for plane in tensors)
+    return DeviceFrame.of((y, u, v), frame.pts, frame.duration)
 
 
 def _rate(fps: Seconds) -> Fraction:

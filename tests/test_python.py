@@ -15,13 +15,15 @@ import torch
 from torch.utils.data import DataLoader
 
 import bsqcodec
+from bsqcodec.codec import load_model
 from bsqcodec.codec.dissect import TokenCosts, dissect, group_levels, spread
+from bsqcodec.codec.model import save_model
 from bsqcodec.colour import to_rgb
 from bsqcodec.container import Group, StreamReader
 from bsqcodec.errors import BitstreamError, TruncatedError, UsageError, VideoError
 from bsqcodec.frames import Frame, VideoInfo
 from bsqcodec.metrics import frame_psnr
-from bsqcodec.prior.network import PriorConfig
+from bsqcodec.prior.network import PriorConfig, PriorNetwork
 from bsqcodec.tensors import DeviceFrame, planes_of, rgb_of
 
 WIDTH, HEIGHT, FRAMES = 50, 35, 5
@@ -148,6 +150,56 @@ def test_times_are_kept(data):
     assert [f.pts for f in bsqcodec.decompress(data, device="cpu")] == [
         Fraction(1001 * n, 30000) for n in range(FRAMES)
     ]
+
+
+@pytest.fixture(scope="module")
+def small_weights(tmp_path_factory):
+    """Weights of an untrained model of each kind."""
+    from test_tokens import build, default_tables, motion_tables
+
+    folder = tmp_path_factory.mktemp("weights")
+    for kind in ("predictive", "causal"):
+        torch.manual_seed(5)
+        config, tokenizer = build(kind)
+        path = folder / f"{kind}.safetensors"
+        save_model(path, config, tokenizer, PriorNetwork(config.prior), default_tables(), motion_tables())
+    return lambda kind: folder / f"{kind}.safetensors"
+
+
+@pytest.mark.parametrize("kind", ["predictive", "causal"])
+@pytest.mark.parametrize("of", ["numpy", "torch"])
+def test_a_buffer_may_be_filled_again(small_weights, kind, of):
+    """As programs do that grab pictures: the encoder has what it was given even where it codes later."""
+    options = {**PLAIN, "weights": small_weights(kind)}
+    expected = bsqcodec.compress([picture(n, 64, 48) for n in range(4)], **options)
+    buffer = tuple(torch.empty(p.shape, dtype=torch.uint8) if of == "torch" else p.copy() for p in picture(0, 64, 48))
+    with bsqcodec.Encoder(out := io.BytesIO(), **options) as encoder:
+        for number in range(4):
+            for plane, new in zip(buffer, picture(number, 64, 48), strict=True):
+                plane[:] = torch.from_numpy(new) if of == "torch" else new
+            encoder.write(buffer)
+            for plane in buffer:
+                plane[:] = 0
+    assert out.getvalue() == expected
+
+
+@pytest.mark.parametrize("kind", ["predictive", "causal"])
+def test_tokens_and_costs_of_models_of_both_kinds(small_weights, kind):
+    data = bsqcodec.compress([picture(n) for n in range(4)], **PLAIN, weights=small_weights(kind))
+    model = load_model(small_weights(kind), device="cpu")
+    info, groups, _ = groups_of(data)
+    for group in groups:
+        parts = list(dissect(model, group, info))
+        own = sum(float(part.token_bits.sum()) for part in parts)
+        assert len(parts) == len(group.pts) and own > 0
+        assert 0 <= 8 * len(group.tokens) - own <= 64 + 0.002 * own
+        assert [part.motion is None for part in parts[1:]] == [kind == "causal"] * (len(parts) - 1)
+    tokenizer = bsqcodec.Tokenizer(small_weights(kind), device="cpu")
+    with bsqcodec.open(io.BytesIO(data), device="cpu", weights=small_weights(kind)) as video:
+        frames = list(video)
+        video.seek(0)
+        decoded = [frame for part in video.tokens() for frame in tokenizer.decode(part)]
+    assert all(same(a, b) for a, b in zip(decoded, frames, strict=True))
 
 
 # --- compress, decompress ------------------------------------------------------------------------

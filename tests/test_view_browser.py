@@ -11,6 +11,7 @@ import screenshots
 import view_samples as samples
 from PIL import Image
 
+import bsqcodec
 from bsqcodec.view import Options, PageServer, write_page
 
 pytestmark = pytest.mark.skipif(screenshots.missing() is not None, reason=str(screenshots.missing()))
@@ -107,6 +108,15 @@ def test_each_side_shows_its_own_picture_of_the_same_frame(driver, pages):
         wait(driver, "!document.querySelector('video')")  # it is drawn, never shown
         assert grey(driver, 8) == pytest.approx(255 - samples.GREYS[index], abs=5)  # the negative
         assert grey(driver, 48) == pytest.approx(samples.GREYS[index], abs=5)
+
+
+def test_colours_are_those_of_the_stream(driver, tmp_path):
+    """Red by BT.601, which is what a small video without a matrix means; a browser alone would take BT.709."""
+    planes = [np.full(shape, value, np.uint8) for shape, value in (((48, 64), 81), ((24, 32), 90), ((24, 32), 240))]
+    (tmp_path / "red.bsq").write_bytes(bsqcodec.compress([tuple(planes)], crf=10, device="cpu"))
+    write_page(tmp_path / "red.bsq", tmp_path / "red.html", None, Options(device="cpu"))
+    show(driver, tmp_path / "red.html")
+    assert driver.execute_script(MEAN, [8, 8, 16, 16]) == pytest.approx([255, 0, 0], abs=8)
 
 
 def test_the_divider_follows_pointer_and_keys(driver, pages):

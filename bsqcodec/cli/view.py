@@ -109,7 +109,8 @@ def _page(terminal: Terminal, opts: dict[str, Any], options: Options, out: Path)
 
         viewed = write_page(opts["path"], out, opts["original"], options, overwrite=opts["overwrite"], on_frame=tick)
     psnr = "" if viewed.psnr is None else f", PSNR {viewed.psnr:.2f} dB"
-    terminal.say(f"{out}: {viewed.frames} of {viewed.frames_in_file} frames, {size_text(viewed.bytes)}{psnr}")
+    some = "; --skip and --limit choose others" if viewed.frames < viewed.frames_in_file else ""
+    terminal.say(f"{out}: {viewed.frames} of {viewed.frames_in_file} frames, {size_text(viewed.bytes)}{psnr}{some}")
     return viewed
 
 

@@ -15,6 +15,7 @@ import torch
 from torch.utils.data import DataLoader
 
 import bsqcodec
+from bsqcodec.codec import group as group_module
 from bsqcodec.codec import load_model
 from bsqcodec.codec.dissect import TokenCosts, dissect, group_levels, spread
 from bsqcodec.codec.model import save_model
@@ -255,7 +256,7 @@ def test_tensors_are_the_frames(data):
 def test_tensors_are_used_in_place(monkeypatch, data):
     """No copy between a picture and the model, in either direction."""
     seen = []
-    monkeypatch.setattr("bsqcodec.codec.group.pad_planes", lambda planes, h, w: seen.append(planes) or planes)
+    monkeypatch.setattr(group_module, "pad_planes", lambda planes, h, w: seen.append(planes) or planes)
     planes = tuple(torch.from_numpy(plane) for plane in picture(0, 64, 48))
     bsqcodec.compress([planes], **PLAIN)
     assert [plane.data_ptr() for plane in seen[0]] == [plane.data_ptr() for plane in planes]

@@ -139,7 +139,7 @@ def test_what_cannot_be_viewed_leaves_nothing(made, tmp_path):
     for original, options, message in (
         (tmp_path / "short.y4m", ON_CPU, r"short\.y4m: has no frame 3"),
         (tmp_path / "small.y4m", ON_CPU, r"small\.y4m: 34x26 px, but .*made\.bsq has 64x48"),
-        (None, Options(skip=6, device="cpu"), "has 6 frames, and skipping 6 leaves none"),
+        (None, Options(skip=6, device="cpu"), "there is no frame 6; the last one is 5"),
     ):
         with pytest.raises(UsageError, match=message):
             write_page(made[0], tmp_path / "a.html", original, options)
@@ -272,9 +272,10 @@ def test_the_command_writes_heat_maps(made, tmp_path, invoke):
         (("made", "--heatmap", "a.jpg"), 2, "ends in .png"),
         (("made", "-o", "a.png"), 2, "ends in .html"),
         (("made", "--heatmap", "a.png", "--serve"), 2, "leave out"),
-        (("made", "--heatmap", "a.png", "--frame", 6), 2, "has 6 frames"),
+        (("made", "--heatmap", "a.png", "--frame", 6), 2, "there is no frame 6; the last one is 5"),
         (("made", "-q", "-v"), 2, "contradict"),
-        (("negative", "made"), 3, "negative.y4m"),
+        (("negative", "made"), 2, "give it first"),
+        (("negative",), 3, "negative.y4m"),
         (("gone.bsq",), 1, "gone.bsq: cannot read"),
         (("made", "gone.mp4", "-o", "a.html"), 1, "gone.mp4: no such file"),
     ],

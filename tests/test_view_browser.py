@@ -136,6 +136,7 @@ def test_the_divider_follows_pointer_and_keys(driver, pages):
         assert cut(driver) == pytest.approx(expected, abs=1), key
     assert grey(driver, 48) == pytest.approx(255 - samples.GREYS[0], abs=5)
     assert handle.get_attribute("aria-valuetext") == "100 % original, 0 % decoded"
+    assert [tag.text for tag in driver.find_elements("css selector", ".tag") if tag.is_displayed()] == ["original"]
 
 
 def test_it_plays_to_the_end_and_again(driver, pages):

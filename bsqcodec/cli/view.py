@@ -29,7 +29,7 @@ FILE = click.Path(dir_okay=False, path_type=Path)
     epilog=examples("bsqcodec view out.bsq in.mp4 --serve", "bsqcodec view out.bsq --heatmap bits.png --frame 12"),
 )
 @click.argument("path", metavar="FILE", type=click.Path(dir_okay=False))
-@click.argument("original", metavar="ORIGINAL", type=click.Path(dir_okay=False), required=False)
+@click.argument("original", metavar="[ORIGINAL]", type=click.Path(dir_okay=False), required=False)
 @click.option(
     "-o", "--out", type=FILE, metavar="HTML", help="The page; FILE with .html at its end without it.", panel=IO
 )
@@ -57,6 +57,7 @@ def view(ctx: click.RichContext, /, **opts: Any) -> None:
     if opts["quiet"] and opts["verbose"]:
         raise click.UsageError("-q and -v contradict each other; give one", ctx)
     terminal.configure(quiet=opts["quiet"], verbose=opts["verbose"], json=opts["json"])
+    _check_order(opts["path"], opts["original"])
     from bsqcodec.view import Options
 
     options = Options(opts["skip"], opts["limit"], chosen_device(ctx), opts["threads"], opts["weights"])
@@ -72,6 +73,11 @@ def view(ctx: click.RichContext, /, **opts: Any) -> None:
         done = {"frames": viewed.frames, "frames_in_file": viewed.frames_in_file, "bytes": viewed.bytes}
         psnr = None if viewed.psnr is None else round(viewed.psnr, 4)
         terminal.data({"type": "done", "page": str(out), "heatmap": None, **done, "psnr": psnr})
+
+
+def _check_order(path: str, original: str | None) -> None:
+    if original is not None and original.lower().endswith(".bsq") and not path.lower().endswith(".bsq"):
+        raise UsageError(f"{original}: is the .bsq file; give it first and its original second")
 
 
 def _need_suffix(path: Path, suffix: str, what: str, option: str) -> None:

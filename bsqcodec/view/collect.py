@@ -99,9 +99,8 @@ class Viewing:
     def _count(self) -> int:
         rest = self.frames_in_file - self.options.skip
         if rest < 1:
-            raise UsageError(
-                f"{self.path}: has {self.frames_in_file} frames, and skipping {self.options.skip} leaves none"
-            )
+            last = self.frames_in_file - 1
+            raise UsageError(f"{self.path}: there is no frame {self.options.skip}; the last one is {last}")
         return rest if self.options.limit is None else min(rest, self.options.limit)
 
     def _open_original(self, stack: ExitStack) -> Iterator[Frame] | None:

@@ -156,7 +156,10 @@
     cut = Math.min(100, Math.max(0, percent));
     stage.style.setProperty("--cut", `${cut}%`);
     divider.setAttribute("aria-valuenow", String(Math.round(cut)));
-    const left = stage.querySelector(".tag.left").dataset.name;
+    const tag = stage.querySelector(".tag.left");
+    const left = tag.dataset.name;
+    tag.hidden = cut < 12; // it would lie on the other side's picture
+    stage.querySelector(".tag.right").hidden = cut > 88;
     divider.setAttribute("aria-valuetext", `${Math.round(cut)} % ${left}, ${100 - Math.round(cut)} % decoded`);
     draw();
   };

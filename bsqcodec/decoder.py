@@ -4,25 +4,22 @@ from __future__ import annotations
 
 import os
 from bisect import bisect_right
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from fractions import Fraction
 from functools import cached_property
 from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING, BinaryIO, TypeVar
+from typing import TYPE_CHECKING, BinaryIO
 
 import numpy as np
 
 from bsqcodec.errors import BitstreamError, TruncatedError, UsageError, VideoError
 from bsqcodec.frames import Frame, Track, VideoInfo
+from bsqcodec.inplace import InPlace
 
 if TYPE_CHECKING:
     from bsqcodec.container import Group, IndexEntry, StreamHeader
-    from bsqcodec.tensors import TensorFrame
-    from bsqcodec.tokens import Tokens
-
-AnyFrame = TypeVar("AnyFrame")
 
 
 @dataclass(frozen=True, eq=False)
@@ -65,10 +62,11 @@ def _opened(source: str | os.PathLike[str] | BinaryIO) -> tuple[BinaryIO, str, b
     """The file, its name for messages, and whether it is ours to close."""
     if isinstance(source, (str, os.PathLike)):
         return open_stream(source), os.fspath(source), True
+    source.seek(0)
     return source, str(getattr(source, "name", "stream")), False
 
 
-class Decoder:
+class Decoder(InPlace):
     """Iterates the frames of a .bsq file; a context manager; memory does not grow with the video.
 
     `len()` is the number of frames; `seek(n)` makes the next frame frame n; iterating goes on from
@@ -131,66 +129,25 @@ class Decoder:
         self._position = frame
 
     def __iter__(self) -> Iterator[DecodedFrame]:
-        return self._walk(self._decoded_group)
-
-    def tensors(self) -> Iterator[TensorFrame]:
-        """Iterate the same frames as torch tensors on the device they were decoded on, without copies.
-
-        Both ways share the position; the planes of a frame are views and stay valid.
-        """
-        return self._walk(self._tensor_group)
-
-    def tokens(self) -> Iterator[Tokens]:
-        """Iterate the tokens of the groups from the current frame's on, as `Tokenizer.decode` takes them."""
-        while self._position < len(self):
-            entry = self._entry(self._position)
-            group = self._reader.read_group(entry)
-            self._position = entry.first_frame + entry.frames
-            yield self._tokens_of(group)
-        if self._damage is not None:
-            raise TruncatedError(self._damage.message)
-
-    def _tokens_of(self, group: Group) -> Tokens:
-        from bsqcodec.codec.dissect import group_levels
-        from bsqcodec.tokens import tokens_of
-
-        return tokens_of(group_levels(self._model, group, self.info), self.info.width, self.info.height)
-
-    def _entry(self, frame: int) -> IndexEntry:
-        return self._entries[bisect_right(self._entries, frame, key=lambda entry: entry.first_frame) - 1]
-
-    def _walk(self, decode: Callable[[Group], Iterator[AnyFrame]]) -> Iterator[AnyFrame]:
         while (start := self._position) < len(self):
-            yield from self._rest_of(self._reader.read_group(self._entry(start)), decode)
+            place = bisect_right(self._entries, start, key=lambda entry: entry.first_frame) - 1
+            yield from self._rest_of(self._reader.read_group(self._entries[place]))
             if self._position == start:  # the index promised a frame that the group does not hold
                 raise BitstreamError(f"{self._name}: frame {start} is missing; the file is damaged")
         if self._damage is not None:
             raise TruncatedError(self._damage.message)
 
-    def _rest_of(self, group: Group, decode: Callable[[Group], Iterator[AnyFrame]]) -> Iterator[AnyFrame]:
+    def _rest_of(self, group: Group) -> Iterator[DecodedFrame]:
         """The frames of a group from the current position on; each moves the position, and so may the caller."""
-        frames = range(group.first_frame, group.first_frame + len(group.pts))
-        for number, frame in zip(frames, decode(group), strict=True):
-            if number == self._position:
-                self._position += 1
-                yield frame
-            if self._position not in range(number + 1, frames.stop):  # done, or `seek` was called
-                return
-
-    def _decoded_group(self, group: Group) -> Iterator[DecodedFrame]:
         from bsqcodec.codec import decode_group
 
-        for number, frame in enumerate(decode_group(self._model, group, self.info), group.first_frame):
-            yield self._decoded(frame, number)
-
-    def _tensor_group(self, group: Group) -> Iterator[TensorFrame]:
-        from bsqcodec.codec.group import decode_planes
-        from bsqcodec.tensors import TensorFrame, cropped
-
-        tick = self.info.time_base
-        for i, planes in enumerate(decode_planes(self._model, group, self.info)):
-            times = group.pts[i] * tick, group.durations[i] * tick
-            yield TensorFrame(*cropped(planes, self.info), group.first_frame + i, *times, self.info)
+        frames = range(group.first_frame, group.first_frame + len(group.pts))
+        for number, frame in zip(frames, decode_group(self._model, group, self.info), strict=True):
+            if number == self._position:
+                self._position += 1
+                yield self._decoded(frame, number)
+            if self._position not in range(number + 1, frames.stop):  # done, or `seek` was called
+                return
 
     def _decoded(self, frame: Frame, number: int) -> DecodedFrame:
         tick = self.info.time_base
@@ -220,7 +177,7 @@ def open(
     """Open a .bsq file and iterate its frames.
 
     Args:
-        path: the .bsq file, or an open binary file that can seek, such as `io.BytesIO`.
+        path: the .bsq file, or an open binary file that can seek, which is read from its beginning.
         device: "auto", "cpu" or "cuda:N".
         threads: CPU threads, 0 = all.
         weights: model weights (.safetensors), None = those that ship with the package.

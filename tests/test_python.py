@@ -253,6 +253,31 @@ def test_tensors_are_the_frames(data):
         assert [f.index for f in islice(video, 1)] + [f.index for f in islice(video.tensors(), 2)] == [1, 2, 3]
 
 
+@pytest.mark.parametrize("way", ["tensors", "tokens"])
+def test_other_iterations_end_as_the_usual_one(data, way):
+    with bsqcodec.open(io.BytesIO(data[:-40]), device="cpu") as video:
+        with pytest.raises(TruncatedError, match="cut short"):
+            list(getattr(video, way)())
+        video.seek(len(video))
+        with pytest.raises(TruncatedError, match="cut short"):
+            next(getattr(video, way)())
+
+
+def test_seeking_while_tensors_come():
+    buffer = io.BytesIO()
+    with bsqcodec.Encoder(buffer, **PLAIN) as encoder:
+        for number in range(FRAMES):
+            encoder.write(picture(number))
+    seen = []
+    with bsqcodec.open(buffer, device="cpu") as video:  # from its beginning, wherever it was left
+        for frame in video.tensors():
+            seen.append(frame.index)
+            if len(seen) in (2, 3):
+                video.seek({2: 4, 3: 1}[len(seen)])
+    assert seen == [0, 1, 4, 1, 2, 3, 4]
+    assert not buffer.closed
+
+
 def test_tensors_are_used_in_place(monkeypatch, data):
     """No copy between a picture and the model, in either direction."""
     seen = []

@@ -7,6 +7,10 @@
     with bsqcodec.open("out.bsq") as video:
         for frame in video:
             frame.rgb  # uint8 [H, W, 3]
+    with bsqcodec.Encoder("out.bsq", fps=30) as encoder:
+        encoder.write(picture)  # numpy [H, W, 3], torch [3, H, W], or planes
+    tokens = bsqcodec.Tokenizer().encode(frames)
+    clips = bsqcodec.BsqDataset("videos/", frames=8)
 
 Importing the package is cheap: the names below are looked up on first use, and torch is
 imported only when a model is loaded.
@@ -21,32 +25,42 @@ __version__ = "0.1.0"
 
 # Public name -> the module that defines it (PEP 562, see `__getattr__`).
 _HOME = {
+    "BsqDataset": "bsqcodec.dataset",
     "BsqError": "bsqcodec.errors",
     "DecodeStats": "bsqcodec.results",
     "DecodedFrame": "bsqcodec.decoder",
     "Decoder": "bsqcodec.decoder",
     "EncodeStats": "bsqcodec.results",
+    "Encoder": "bsqcodec.encoder",
     "Progress": "bsqcodec.progress",
+    "TensorFrame": "bsqcodec.tensors",
     "Tokenizer": "bsqcodec.tokens",
     "Tokens": "bsqcodec.tokens",
     "VideoInfo": "bsqcodec.frames",
+    "compress": "bsqcodec.encoder",
     "decode": "bsqcodec.api",
+    "decompress": "bsqcodec.encoder",
     "encode": "bsqcodec.api",
     "inspect": "bsqcodec.info",
     "open": "bsqcodec.decoder",
 }
 
 __all__ = [
+    "BsqDataset",
     "BsqError",
     "DecodeStats",
     "DecodedFrame",
     "Decoder",
     "EncodeStats",
+    "Encoder",
     "Progress",
+    "TensorFrame",
     "Tokenizer",
     "Tokens",
     "VideoInfo",
+    "compress",
     "decode",
+    "decompress",
     "encode",
     "inspect",
     "open",
@@ -54,12 +68,15 @@ __all__ = [
 
 if TYPE_CHECKING:
     from bsqcodec.api import decode, encode
+    from bsqcodec.dataset import BsqDataset
     from bsqcodec.decoder import DecodedFrame, Decoder, open
+    from bsqcodec.encoder import Encoder, compress, decompress
     from bsqcodec.errors import BsqError
     from bsqcodec.frames import VideoInfo
     from bsqcodec.info import inspect
     from bsqcodec.progress import Progress
     from bsqcodec.results import DecodeStats, EncodeStats
+    from bsqcodec.tensors import TensorFrame
     from bsqcodec.tokens import Tokenizer, Tokens
 
 

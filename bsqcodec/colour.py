@@ -20,12 +20,19 @@ _HD_HEIGHT = 720  # rows from which a stream without a matrix is taken as BT.709
 
 # AVChromaLocation -> (vertical, horizontal) place of a chroma sample among its 2x2 luma samples:
 # 0 = on the first, 1 = in the middle, 2 = on the second. 0 (unspecified) is MPEG-2's, left.
-_LOCATION = {0: (1, 0), 1: (1, 0), 2: (1, 1), 3: (0, 0), 4: (0, 1), 5: (2, 0), 6: (2, 1)}
+LOCATION = {0: (1, 0), 1: (1, 0), 2: (1, 1), 3: (0, 0), 4: (0, 1), 5: (2, 0), 6: (2, 1)}
 
 
 def matrix_of(info: VideoInfo) -> tuple[float, float]:
     """(Kr, Kb) of a stream; unknown or unspecified: BT.709 from 720 rows up, else BT.601."""
     return _MATRIX.get(info.matrix, _BT709 if info.height >= _HD_HEIGHT else _BT601)
+
+
+def matrix_code(info: VideoInfo) -> int:
+    """H.273 MatrixCoefficients that name what `matrix_of` takes: the stream's own where known, else 1 or 6."""
+    if info.matrix in _MATRIX:
+        return info.matrix
+    return 1 if info.height >= _HD_HEIGHT else 6
 
 
 def to_rgb(y: Plane, u: Plane, v: Plane, info: VideoInfo) -> Plane:
@@ -35,7 +42,7 @@ def to_rgb(y: Plane, u: Plane, v: Plane, info: VideoInfo) -> Plane:
     and the sample aspect ratio of the stream are not applied, and the transfer curve is kept.
     """
     kr, kb = matrix_of(info)
-    vertical, horizontal = _LOCATION.get(info.chroma_location, _LOCATION[0])
+    vertical, horizontal = LOCATION.get(info.chroma_location, LOCATION[0])
     luma = y.astype(np.float32)
     cb, cr = (_upsample(_upsample(c, y.shape[0], 0, vertical), y.shape[1], 1, horizontal) - 128.0 for c in (u, v))
     if not info.full_range:
@@ -49,7 +56,7 @@ def to_rgb(y: Plane, u: Plane, v: Plane, info: VideoInfo) -> Plane:
 
 
 def _upsample(plane: Plane, size: int, axis: int, place: int) -> Plane:
-    """Linear interpolation to `size` samples along `axis`; `place`: see `_LOCATION`."""
+    """Linear interpolation to `size` samples along `axis`; `place`: see `LOCATION`."""
     quarters = np.arange(size) * 2 - place  # positions in quarters of a chroma sample
     index, weight = quarters >> 2, (quarters & 3) / 4
     last = plane.shape[axis] - 1

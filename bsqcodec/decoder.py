@@ -17,6 +17,7 @@ import numpy as np
 
 from bsqcodec.errors import BitstreamError, TruncatedError, UsageError, VideoError
 from bsqcodec.frames import Frame, Track, VideoInfo
+from bsqcodec.inplace import InPlace
 
 if TYPE_CHECKING:
     from bsqcodec.container import Gap, Group, IndexEntry, Loss, StreamHeader
@@ -64,7 +65,15 @@ def open_stream(path: str | os.PathLike[str]) -> BinaryIO:
         raise VideoError(f"{os.fspath(path)}: cannot read: {error.strerror}; check the name") from error
 
 
-class Decoder:
+def _opened(source: str | os.PathLike[str] | BinaryIO) -> tuple[BinaryIO, str, bool]:
+    """The file, its name for messages, and whether it is ours to close."""
+    if isinstance(source, (str, os.PathLike)):
+        return open_stream(source), os.fspath(source), True
+    source.seek(0)
+    return source, str(getattr(source, "name", "stream")), False
+
+
+class Decoder(InPlace):
     """Iterates the frames of a .bsq file; a context manager; memory does not grow with the video.
 
     `len()` is the number of frames; `seek(n)` makes the next frame frame n; iterating goes on from
@@ -76,7 +85,7 @@ class Decoder:
 
     def __init__(
         self,
-        path: str | os.PathLike[str],
+        path: str | os.PathLike[str] | BinaryIO,
         *,
         device: str = "auto",
         threads: int = 0,
@@ -88,9 +97,8 @@ class Decoder:
         self._position = 0
         self._warned = False
         self._decoded_last = -1  # number of the frame
-        self._name = os.fspath(path)
         self._tolerance = tolerance or Tolerance()
-        self._file = open_stream(path)
+        self._file, self._name, self._owned = _opened(path)
         try:
             self._reader = self._tolerance.reader(self._file, self._name)
             self._segments = self._find_segments()
@@ -98,7 +106,7 @@ class Decoder:
                 self._warn_of_missing_end()
             self._load(device, threads, weights)
         except BaseException:
-            self._file.close()
+            self.close()
             raise
         self._recovery = Recovery(self._model, self.info, self._tolerance, self._name)
 
@@ -231,8 +239,9 @@ class Decoder:
         return DecodedFrame(frame.y, frame.u, frame.v, number, *times, self.info, concealed)
 
     def close(self) -> None:
-        """Close the file. Frames that were handed out stay valid."""
-        self._file.close()
+        """Close the file, unless it was handed in open. Frames that were handed out stay valid."""
+        if self._owned:
+            self._file.close()
 
     def __enter__(self) -> Decoder:
         return self
@@ -244,7 +253,7 @@ class Decoder:
 
 
 def open(
-    path: str | os.PathLike[str],
+    path: str | os.PathLike[str] | BinaryIO,
     *,
     device: str = "auto",
     threads: int = 0,
@@ -257,7 +266,7 @@ def open(
     """Open a .bsq file and iterate its frames.
 
     Args:
-        path: the .bsq file.
+        path: the .bsq file, or an open binary file that can seek, which is read from its beginning.
         device: "auto", "cpu" or "cuda:N".
         threads: CPU threads, 0 = all.
         weights: model weights (.safetensors), None = those that ship with the package.

@@ -86,7 +86,7 @@ class Tally:
     """Sums over frames and groups from which `EncodeStats` follow; its size is 8 bytes a frame."""
 
     def __init__(self, info: VideoInfo) -> None:
-        self._info = info
+        self.info = info
         chroma = -(-info.width // 2) * -(-info.height // 2)
         self._samples = (info.width * info.height, chroma, chroma)
         self._psnr = [0.0, 0.0, 0.0]
@@ -123,13 +123,13 @@ class Tally:
         """Playing time in seconds; the nominal rate fills in a last frame of unknown duration."""
         if self._first_pts is None:
             return 0.0
-        last = self._last_duration * self._info.time_base or 1 / (self._info.fps or Fraction(25))
-        return float((self._last_pts - self._first_pts) * self._info.time_base + last)
+        last = self._last_duration * self.info.time_base or 1 / (self.info.fps or Fraction(25))
+        return float((self._last_pts - self._first_pts) * self.info.time_base + last)
 
     def stats(self, *, size: int, seconds: float) -> EncodeStats:
         """The result for a file of `size` bytes made in `seconds`."""
         y, u, v = self.psnr
-        pixels = self._info.width * self._info.height * self.frames
+        pixels = self.info.width * self.info.height * self.frames
         return EncodeStats(
             frames=self.frames,
             groups=self.groups,

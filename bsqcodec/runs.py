@@ -3,27 +3,37 @@
 from __future__ import annotations
 
 from array import array
-from collections.abc import Iterable
-from typing import TYPE_CHECKING, BinaryIO
+from collections.abc import Iterable, Iterator, Sequence
+from typing import TYPE_CHECKING, BinaryIO, Protocol
 
 from bsqcodec.container import Gap, Group, StreamHeader, StreamStats, StreamWriter
-from bsqcodec.frames import TrackPacket
+from bsqcodec.frames import Frame, Track, TrackPacket, VideoInfo
 from bsqcodec.progress import ProgressMeter
 from bsqcodec.recovery import Reader, Recovery
 from bsqcodec.results import Tally
 
 if TYPE_CHECKING:
     from bsqcodec.codec import EncodedGroup, GroupEncoder
-    from bsqcodec.video import VideoReader, VideoWriter
+    from bsqcodec.video import VideoWriter
 
 _PACKET_BATCH = 1 << 20  # bytes of audio and subtitles held back until the next group is written
+
+
+class Source(Protocol):
+    """What is encoded, such as a `VideoReader`: what is known about it, then its frames and packets in order."""
+
+    @property
+    def info(self) -> VideoInfo: ...
+    @property
+    def tracks(self) -> Sequence[Track]: ...
+    def __iter__(self) -> Iterator[Frame | TrackPacket]: ...
 
 
 class EncodeRun:
     """One pass of a video through the encoder into the container."""
 
     def __init__(
-        self, file: BinaryIO, header: StreamHeader, video: VideoReader, encoder: GroupEncoder, meter: ProgressMeter
+        self, file: BinaryIO, header: StreamHeader, video: Source, encoder: GroupEncoder, meter: ProgressMeter
     ) -> None:
         self._video = video
         self._encoder = encoder
@@ -43,11 +53,19 @@ class EncodeRun:
         """Encode everything; with `keep_crcs` remember the CRC-32 of every reconstructed frame."""
         self.crcs = array("I") if keep_crcs else None
         for item in self._video:
-            if isinstance(item, TrackPacket):
-                self._hold(item)
-            else:
-                self._write_groups(self._encoder.push(item))
-                self._report()
+            self.add(item)
+        self.finish()
+
+    def add(self, item: Frame | TrackPacket) -> None:
+        """Encode the next frame, or carry a packet over."""
+        if isinstance(item, TrackPacket):
+            self._hold(item)
+        else:
+            self._write_groups(self._encoder.push(item))
+            self._report()
+
+    def finish(self) -> None:
+        """Write what is left and the end of the file."""
         self._write_groups(self._encoder.flush())
         self._flush_packets()
         self._writer.close(self._stream_stats())

@@ -2,11 +2,11 @@
 
     tokenizer = bsqcodec.Tokenizer()
     tokens = tokenizer.encode(frames, crf=28)  # one group: the first frame stands alone, the others lean on it
-    tokens.bits.shape  # (T, h, w, C, 24)
+    tokens.unpacked().shape  # (T, h, w, L) bits; packed() holds 8 a byte
     pictures = tokenizer.decode(tokens)
 
-Legend: T frames, H W luma rows and columns, h = ceil(H / 8), w = ceil(W / 8) token rows and columns, C channels a
-token, L bits a token of a causal model.
+Legend: T frames, H W luma rows and columns, h = ceil(H / 8), w = ceil(W / 8) token rows and columns, C channels and
+L bits a token.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from __future__ import annotations
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
@@ -22,6 +22,7 @@ import numpy.typing as npt
 from bsqcodec.api import CRF_RANGE
 from bsqcodec.errors import UsageError
 from bsqcodec.frames import Frame, VideoInfo
+from bsqcodec.pictures import AnyPicture, as_frame
 
 if TYPE_CHECKING:
     from bsqcodec.codec.uncoded import GroupLevels
@@ -33,20 +34,7 @@ TOKEN = 8  # luma samples a token is wide and high
 HALVINGS = 3  # smaller sizes that a first frame is built from
 MAX_LEVEL, MAX_VECTOR, MAX_QUALITY = 4095, 511, 255  # largest |level|, |vector component| and quality index
 MAX_FRAMES = 65535  # of a group
-
-
-class Picture(Protocol):
-    """Three planes, such as a `Frame` or `DecodedFrame`: y uint8 [H, W]; u, v uint8 [ceil(H/2), ceil(W/2)]."""
-
-    @property
-    def y(self) -> np.ndarray: ...
-    @property
-    def u(self) -> np.ndarray: ...
-    @property
-    def v(self) -> np.ndarray: ...
-
-
-AnyPicture = Picture | tuple[np.ndarray, np.ndarray, np.ndarray]
+MAX_INDEX_BITS = 63  # of a token that is one int64
 
 
 @dataclass(frozen=True, eq=False)
@@ -92,15 +80,57 @@ class Tokens:
         _check_bits(bits, (*self.levels.shape, BITS))
         return replace(self, levels=from_bits(torch.from_numpy(bits)).numpy())
 
+    @property
+    def is_binary(self) -> bool:
+        """Whether each channel is one bit, as in the paper's code (a causal model's tokens)."""
+        return not self.coarse and bool((np.abs(self.levels) == 1).all())
+
+    def unpacked(self) -> Bits:
+        """All bits of each token, uint8 0 or 1, [T, h, w, L].
+
+        A causal model's L = C are the bits of the paper's code; otherwise L = 24 C, the bits of one channel after the
+        other. `coarse`, `vectors` and `split` are not in it.
+        """
+        if self.is_binary:
+            return (self.levels > 0).astype(np.uint8)
+        return self.bits.reshape(*self.levels.shape[:3], -1)
+
     def packed(self) -> Bits:
-        """A causal model's tokens as the bits of the paper's code, uint8 [T, h, w, L]. UsageError for other models."""
-        if self.coarse or not (np.abs(self.levels) == 1).all():
-            raise UsageError("packed(): these tokens hold amplitudes, not one bit a channel; use bits")
-        return (self.levels > 0).astype(np.uint8)
+        """`unpacked`, 8 bits a byte, the first bit highest: uint8 [T, h, w, ceil(L / 8)], padded with zeros."""
+        return np.packbits(self.unpacked(), axis=-1)
+
+    def indices(self) -> npt.NDArray[np.int64]:
+        """A causal model's tokens as numbers below 2^L, int64 [T, h, w]; the first bit is the highest.
+
+        Raises UsageError for other models, and for L > 63.
+        """
+        bits = self.unpacked()
+        if not self.is_binary or bits.shape[-1] > MAX_INDEX_BITS:
+            raise UsageError(f"indices(): a token has {bits.shape[-1]} bits, which are no one number; use packed()")
+        weights = np.int64(1) << np.arange(bits.shape[-1] - 1, -1, -1, dtype=np.int64)
+        numbers: npt.NDArray[np.int64] = bits.astype(np.int64) @ weights
+        return numbers
+
+    def with_unpacked(self, bits: Bits) -> Tokens:
+        """These tokens with other bits, as `unpacked` gives them; implied bits are not looked at."""
+        if not self.is_binary:
+            return self.with_bits(bits.reshape((*self.levels.shape, -1)) if bits.ndim == 4 else bits)
+        _check_bits(bits, self.levels.shape)
+        return replace(self, levels=bits.astype(np.int16) * 2 - 1)
+
+    def with_packed(self, data: Bits) -> Tokens:
+        """These tokens with other bits, as `packed` gives them."""
+        length = self.levels.shape[-1] * (1 if self.is_binary else 24)
+        if data.dtype != np.uint8 or data.shape != (*self.levels.shape[:3], -(-length // 8)):
+            raise UsageError(f"packed bits of {data.dtype} {data.shape}: must be as packed() gives them")
+        return self.with_unpacked(np.unpackbits(data, axis=-1, count=length))
 
     @staticmethod
-    def unpack(bits: Bits, *, quality: int, width: int, height: int) -> Tokens:
-        """The inverse of `packed`: bits uint8 [T, h, w, L], the quality index of all frames, luma samples."""
+    def from_bits(bits: Bits, *, quality: int, width: int, height: int) -> Tokens:
+        """Tokens of a causal model from what a generative model made.
+
+        bits: uint8 0 or 1, [T, h, w, L]; quality: the index 0..255 of all frames; width, height: luma samples.
+        """
         if bits.ndim != 4:
             raise UsageError(f"bits of shape {bits.shape}: must be [T, h, w, L]")
         _check_bits(bits, bits.shape)
@@ -143,8 +173,9 @@ class Tokenizer:
     def encode(self, frames: Sequence[AnyPicture], crf: float = 28.0) -> Tokens:
         """Tokens of 1..65535 frames of one size, as one group.
 
-        frames: objects with planes y, u, v (`Frame`, `DecodedFrame`) or (y, u, v) tuples; uint8, luma [H, W], chroma
-        [ceil(H/2), ceil(W/2)]. crf: quality 0..51, lower is better. The whole group is held in memory.
+        frames: a video, RGB uint8 numpy [T, H, W, 3] or torch [T, 3, H, W] (or floating point 0..1), or a sequence of
+        pictures of any kind in `bsqcodec.pictures`, such as `DecodedFrame`s or (y, u, v) tuples. crf: quality 0..51,
+        lower is better. The whole group is held in memory.
         Raises UsageError where frames or crf are none of this.
         """
         if not CRF_RANGE[0] <= crf <= CRF_RANGE[1]:  # False for NaN too
@@ -159,7 +190,7 @@ class Tokenizer:
         h, w = _grid(width, height)
         targets = [pad_planes(to_planes(picture, self._model.device), h, w) for picture in pictures]
         group = analyse(self._model, targets, intra_quality(crf, self._model.config.crf_curve))
-        return _tokens(group, width, height)
+        return tokens_of(group, width, height)
 
     def decode(self, tokens: Tokens) -> list[Frame]:
         """The frames that tokens stand for (`Frame.pts` counts them from 0); the same as out of a file.
@@ -195,7 +226,8 @@ class Tokenizer:
         return GroupLevels(torch.from_numpy(tokens.levels).to(device), coarse, fields, list(tokens.qualities))
 
 
-def _tokens(group: GroupLevels, width: int, height: int) -> Tokens:
+def tokens_of(group: GroupLevels, width: int, height: int) -> Tokens:
+    """A group's levels as tokens of a video of width x height luma samples."""
     _, h, w, _ = group.levels.shape
     vectors = np.zeros((len(group.fields), h, w, 2), np.int16)
     split = np.zeros((len(group.fields), -(-h // 2), -(-w // 2)), np.bool_)
@@ -206,23 +238,14 @@ def _tokens(group: GroupLevels, width: int, height: int) -> Tokens:
 
 
 def _frames(frames: Sequence[AnyPicture]) -> list[Frame]:
-    """The pictures as frames, checked: how many, uint8, one size."""
+    """The pictures as frames, checked: how many, and of one size."""
     if not 1 <= len(frames) <= MAX_FRAMES:
         raise UsageError(f"{len(frames)} frames: a group has 1..{MAX_FRAMES}")
-    pictures = [
-        Frame(*picture, pts=i) if isinstance(picture, tuple) else Frame(picture.y, picture.u, picture.v, i)
-        for i, picture in enumerate(frames)
-    ]
+    pictures = [as_frame(picture, i, name=f"frame {i}") for i, picture in enumerate(frames)]
     shape = pictures[0].y.shape
-    if len(shape) != 2 or 0 in shape:
-        raise UsageError(f"frame 0: luma of shape {shape}; must be [H, W]")
-    chroma = (-(-shape[0] // 2), -(-shape[1] // 2))
     for i, frame in enumerate(pictures):
-        planes = (frame.y, frame.u, frame.v)
-        if tuple(plane.shape for plane in planes) != (shape, chroma, chroma):
-            raise UsageError(f"frame {i}: planes of {[p.shape for p in planes]}; must be {shape} and twice {chroma}")
-        if any(plane.dtype != np.uint8 for plane in planes):
-            raise UsageError(f"frame {i}: planes of {[str(p.dtype) for p in planes]}; must be uint8")
+        if frame.y.shape != shape:
+            raise UsageError(f"frame {i}: planes of {frame.y.shape}; frame 0 has {shape}, and a group one size")
     return pictures
 
 
@@ -252,8 +275,8 @@ def _check_tokens(tokens: Tokens, channels: int, causal: bool) -> None:
     _check_array("vectors", tokens.vectors, (fields, h, w, 2), MAX_VECTOR)
     if tokens.split.shape != (fields, -(-h // 2), -(-w // 2)) or tokens.split.dtype != np.bool_:
         raise UsageError(f"split: {tokens.split.dtype} {tokens.split.shape}; must be bool, one flag a 16x16 block")
-    if causal:
-        tokens.packed()
+    if causal and not tokens.is_binary:
+        raise UsageError("levels: these tokens hold amplitudes; this model's are +-1, one bit a channel")
 
 
 def _coarse_shapes(h: int, w: int, channels: int) -> list[tuple[int, ...]]:

@@ -158,22 +158,57 @@ def test_other_bits_are_other_pictures(weights) -> None:
 def test_packed_bits_of_the_papers_configuration(weights) -> None:
     tokenizer = bsqcodec.Tokenizer(weights("causal"), device="cpu")
     tokens = tokenizer.encode([picture(i) for i in range(3)])
-    packed = tokens.packed()
+    packed = tokens.unpacked()
     assert packed.shape == (3, 6, 9, SIGNS) and packed.dtype == np.uint8
     assert 0 < packed.mean() < 1
-    again = bsqcodec.Tokens.unpack(packed, quality=tokens.qualities[0], width=WIDTH, height=HEIGHT)
+    again = bsqcodec.Tokens.from_bits(packed, quality=tokens.qualities[0], width=WIDTH, height=HEIGHT)
     assert np.array_equal(again.levels, tokens.levels)
     assert same_pictures(tokenizer.decode(again), tokenizer.decode(tokens))
     packed[2] ^= 1  # causal: frames before do not change
-    changed = bsqcodec.Tokens.unpack(packed, quality=tokens.qualities[0], width=WIDTH, height=HEIGHT)
+    changed = bsqcodec.Tokens.from_bits(packed, quality=tokens.qualities[0], width=WIDTH, height=HEIGHT)
     a, b = tokenizer.decode(tokens), tokenizer.decode(changed)
     assert same_pictures(a[:2], b[:2]) and not same_pictures(a, b)
 
 
-def test_amplitudes_cannot_be_packed(weights) -> None:
-    tokens = bsqcodec.Tokenizer(weights("predictive"), device="cpu").encode([picture(0)])
-    with pytest.raises(UsageError, match="amplitudes"):
-        tokens.packed()
+@pytest.mark.parametrize("kind", ["predictive", "causal"])
+def test_packed_and_unpacked_bits_are_the_tokens(weights, kind) -> None:
+    tokenizer = bsqcodec.Tokenizer(weights(kind), device="cpu")
+    tokens = tokenizer.encode([picture(0), picture(1)], crf=20)
+    other = replace(tokens, levels=np.full_like(tokens.levels, 1 if kind == "causal" else 3))
+    length = SIGNS if kind == "causal" else 96 * 24
+    unpacked, packed = tokens.unpacked(), tokens.packed()
+    assert unpacked.shape == (2, 6, 9, length) and set(np.unique(unpacked)) == {0, 1}
+    assert packed.shape == (2, 6, 9, -(-length // 8)) and packed.dtype == np.uint8
+    assert packed[0, 0, 0, 0] == int("".join(map(str, unpacked[0, 0, 0, :8])), 2)
+    assert np.array_equal(other.with_unpacked(unpacked).levels, tokens.levels)
+    assert np.array_equal(other.with_packed(packed).levels, tokens.levels)
+    for wrong in (packed[..., 1:], packed.astype(np.int16), packed[:1]):
+        with pytest.raises(UsageError, match="packed bits"):
+            other.with_packed(wrong)
+    for wrong in (unpacked[:1], unpacked + 2, unpacked[0]):
+        with pytest.raises(UsageError, match="bits of"):
+            other.with_unpacked(wrong)
+
+
+def test_tokens_as_numbers(weights) -> None:
+    tokens = bsqcodec.Tokenizer(weights("causal"), device="cpu").encode([picture(0), picture(1)])
+    indices = tokens.indices()
+    assert indices.shape == (2, 6, 9) and indices.dtype == np.int64
+    assert 0 <= indices.min() and indices.max() < 2**SIGNS and len(np.unique(indices)) > 1
+    assert indices[1, 2, 3] == int("".join(map(str, tokens.unpacked()[1, 2, 3])), 2)
+    with pytest.raises(UsageError, match="no one number"):
+        bsqcodec.Tokenizer(weights("predictive"), device="cpu").encode([picture(0)]).indices()
+
+
+def test_rgb_videos_are_frames(weights) -> None:
+    """numpy [T, H, W, 3], torch [T, 3, H, W] and floats of them give the same tokens."""
+    tokenizer = bsqcodec.Tokenizer(weights("predictive"), device="cpu")
+    rgb = np.random.default_rng(1).integers(0, 256, (2, HEIGHT, WIDTH, 3), np.uint8)
+    tensor = torch.from_numpy(rgb).permute(0, 3, 1, 2)
+    levels = tokenizer.encode(rgb).levels
+    assert np.array_equal(tokenizer.encode(tensor).levels, levels)
+    assert np.array_equal(tokenizer.encode(tensor.double() / 255).levels, levels)
+    assert not np.array_equal(tokenizer.encode(255 - rgb).levels, levels)
 
 
 def test_tuples_of_planes_are_frames(weights) -> None:
@@ -187,6 +222,11 @@ def test_tuples_of_planes_are_frames(weights) -> None:
     [
         ([], "0 frames"),
         ([(np.zeros((4, 4, 3), np.uint8),) * 3], "luma of shape"),
+        ([np.zeros((4, 4), np.uint8)], r"frame 0: array of uint8 \(4, 4\)"),
+        ([torch.zeros(4, 4, 3, dtype=torch.uint8)], r"RGB \[3, H, W\]"),
+        ([torch.zeros(3, 4, 4, dtype=torch.int32)], "floating point"),
+        ([(picture(0).y, picture(0).u)], "a tuple of 2"),
+        (["a name"], "str is no picture"),
         ([(picture(0).y, picture(0).u, picture(0).y)], "frame 0: planes of"),
         ([picture(0), (picture(0).y[1:], picture(0).u, picture(0).v)], "frame 1: planes of"),
         ([(picture(0).y.astype(np.uint16), picture(0).u, picture(0).v)], "must be uint8"),
@@ -238,7 +278,7 @@ def test_bad_bits_are_refused(weights) -> None:
         with pytest.raises(UsageError, match="bits of"):
             tokens.with_bits(bits)
     with pytest.raises(UsageError, match="must be"):
-        bsqcodec.Tokens.unpack(tokens.packed()[0], quality=1, width=WIDTH, height=HEIGHT)
+        bsqcodec.Tokens.from_bits(tokens.unpacked()[0], quality=1, width=WIDTH, height=HEIGHT)
 
 
 def test_what_passes_through_is_unchanged() -> None:

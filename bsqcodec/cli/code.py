@@ -54,8 +54,8 @@ def _begin(ctx: click.Context, opts: dict[str, Any]) -> Terminal:
         "bsqcodec encode in.mp4 out.bsq --crf 30", "ffmpeg -i in.mkv -f yuv4mpegpipe - | bsqcodec encode - out.bsq"
     ),
 )
-@click.argument("src", metavar="IN")
-@click.argument("dst", metavar="OUT")
+@click.argument("src", metavar="IN", type=click.Path())
+@click.argument("dst", metavar="OUT", type=click.Path())
 @click.option("--skip", type=FRAMES, default=0, metavar="N", help="Leave out the first N frames of IN.", panel=IO)
 @click.option("--limit", type=click.IntRange(1), metavar="N", help="Encode N frames at most.", panel=IO)
 @overwrite_option
@@ -98,8 +98,8 @@ def encode(ctx: click.RichContext, /, **opts: Any) -> None:
     context_settings=SETTINGS,
     epilog=examples("bsqcodec decode in.bsq out.mp4", "bsqcodec decode in.bsq - | ffplay -"),
 )
-@click.argument("src", metavar="IN")
-@click.argument("dst", metavar="OUT")
+@click.argument("src", metavar="IN", type=click.Path())
+@click.argument("dst", metavar="OUT", type=click.Path())
 @overwrite_option
 @click.option(
     "--codec", metavar="NAME", help="Codec of OUT, such as ffv1; without it visually lossless H.264.", panel=IO

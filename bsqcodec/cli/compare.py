@@ -49,8 +49,8 @@ def _families(ctx: click.Context, param: click.Parameter, value: str) -> tuple[s
         "bsqcodec compare in.mp4 out.bsq x265.mkv", "bsqcodec compare in.mp4 out.bsq --picture out.png --frame 12"
     ),
 )
-@click.argument("original", metavar="ORIGINAL")
-@click.argument("files", metavar="FILE...", nargs=-1, required=True)
+@click.argument("original", metavar="ORIGINAL", type=click.Path())
+@click.argument("files", metavar="FILE...", nargs=-1, required=True, type=click.Path())
 @click.option("--limit", type=click.IntRange(1), metavar="N", help="Compare the first N frames.", panel=IO)
 @click.option(
     "--picture", type=click.Path(dir_okay=False, path_type=Path), metavar="PNG", help="Write a frame of each.", panel=IO

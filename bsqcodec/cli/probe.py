@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import json
+from json import dumps
 
 import rich_click as click
 
@@ -14,10 +14,10 @@ from bsqcodec.errors import BitstreamError
     context_settings=SETTINGS,
     epilog=examples("bsqcodec info in.bsq", "bsqcodec info --check --json in.bsq"),
 )
-@click.argument("path", metavar="FILE")
-@click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
+@click.argument("path", metavar="FILE", type=click.Path())
+@click.option("--json", is_flag=True, help="Print one JSON object.")
 @click.option("--check", is_flag=True, help="Read all of FILE and compare every checksum.")
-def info(path: str, as_json: bool, check: bool) -> None:
+def info(path: str, json: bool, check: bool) -> None:
     """Show what a .bsq file holds and where its bytes went, without decoding it.
 
     A file that is cut short or damaged is shown as far as it goes, with exit code 3.
@@ -25,8 +25,8 @@ def info(path: str, as_json: bool, check: bool) -> None:
     from bsqcodec.info import inspect
 
     summary = inspect(path, check=check)
-    if as_json:
-        click.echo(json.dumps(summary.to_dict(), ensure_ascii=False, indent=2))
+    if json:
+        click.echo(dumps(summary.to_dict(), ensure_ascii=False, indent=2))
     else:
         click.echo("\n".join(summary.lines()))
     if summary.damage is not None:

@@ -2,24 +2,21 @@
 
 from __future__ import annotations
 
-from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
 import rich_click as click
 from click.exceptions import Exit, NoArgsIsHelpError
 
-from bsqcodec import __version__
 from bsqcodec.cli.bench import bench
 from bsqcodec.cli.code import decode, encode
 from bsqcodec.cli.compare import compare
+from bsqcodec.cli.completions import completions
 from bsqcodec.cli.exits import report
 from bsqcodec.cli.options import HELP
 from bsqcodec.cli.probe import info
 from bsqcodec.cli.terminal import Terminal
 from bsqcodec.cli.training import train
-
-# Libraries whose version can change what a user sees; looked up without importing them.
-LIBRARIES = ("torch", "av", "constriction", "numpy")
+from bsqcodec.cli.view import view
 
 
 class Tool(click.RichGroup):
@@ -36,20 +33,12 @@ class Tool(click.RichGroup):
             raise Exit(report(error, terminal)) from None
 
 
-def _installed(library: str) -> str:
-    try:
-        return version(library)
-    except PackageNotFoundError:
-        return "not installed"
-
-
 def _show_version(ctx: click.Context, _param: click.Parameter, wanted: bool) -> None:
     if not wanted or ctx.resilient_parsing:
         return
-    from bsqcodec.container import FORMAT_MAJOR, FORMAT_MINOR
+    from bsqcodec.cli.about import version_lines
 
-    click.echo(f"bsqcodec {__version__} (bitstream {FORMAT_MAJOR}.{FORMAT_MINOR})")
-    click.echo(", ".join(f"{library} {_installed(library)}" for library in LIBRARIES))
+    click.echo("\n".join(version_lines()))
     ctx.exit()
 
 
@@ -60,14 +49,14 @@ def _show_version(ctx: click.Context, _param: click.Parameter, wanted: bool) -> 
     is_eager=True,
     expose_value=False,
     callback=_show_version,
-    help="Show the versions of bsqcodec, the bitstream and the libraries.",
+    help="Show the versions of bsqcodec, the bitstream and the libraries, and the device.",
 )
 def cli() -> None:
     """A neural video codec with a file format: video in, .bsq out, and back.
 
-    Every option can also be set by an environment variable: --crf by BSQCODEC_CRF, and so on.
+    Every option can also be set by an environment variable: --crf by BSQCODEC_CRF, and so on; see docs/cli.md.
     """
 
 
-for command in (encode, decode, info, compare, bench, train):
+for command in (encode, decode, info, view, compare, bench, train, completions):
     cli.add_command(command)

@@ -189,14 +189,17 @@ class GroupEncoder:
 
 def decode_group(model: Model, group: Group, info: VideoInfo) -> Iterator[Frame]:
     """The frames of a group, in order. Raises BitstreamError where the words make no sense."""
+    for planes, pts, duration in zip(decode_planes(model, group, info), group.pts, group.durations, strict=True):
+        yield to_frame(planes, info, pts, duration)
+
+
+def decode_planes(model: Model, group: Group, info: VideoInfo) -> Iterator[Planes]:
+    """The padded planes of a group's frames, uint8 on the model's device. Raises as `decode_group` does."""
     h, w = token_grid(info.width, info.height)
     reader = Reader(BitDecoder(group.tokens))
     if isinstance(model.tokenizer, CausalTokenizer):
-        pictures = iter(decode_causal(model, reader, len(group.pts), h, w, group.qualities))
-    else:
-        pictures = _decode_predictive(model, reader, group, h, w)
-    for planes, pts, duration in zip(pictures, group.pts, group.durations, strict=True):
-        yield to_frame(planes, info, pts, duration)
+        return iter(decode_causal(model, reader, len(group.pts), h, w, group.qualities))
+    return _decode_predictive(model, reader, group, h, w)
 
 
 def _decode_predictive(model: Model, reader: Reader, group: Group, h: int, w: int) -> Iterator[Planes]:
@@ -214,7 +217,9 @@ def _decode_predictive(model: Model, reader: Reader, group: Group, h: int, w: in
 
 
 def to_planes(frame: Frame, device: torch.device) -> Planes:
-    """A frame's planes as uint8 tensors on a device."""
+    """A frame's planes as uint8 tensors on a device; those of a `bsqcodec.tensors.DeviceFrame` where they are."""
+    if (held := getattr(frame, "tensors", None)) is not None:
+        return held[0].to(device), held[1].to(device), held[2].to(device)
     y, u, v = (torch.from_numpy(np.ascontiguousarray(plane)).to(device) for plane in (frame.y, frame.u, frame.v))
     return y, u, v
 

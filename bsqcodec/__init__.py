@@ -30,9 +30,11 @@ _HOME = {
     "Tokenizer": "bsqcodec.tokens",
     "Tokens": "bsqcodec.tokens",
     "VideoInfo": "bsqcodec.frames",
+    "cut": "bsqcodec.splice",
     "decode": "bsqcodec.api",
     "encode": "bsqcodec.api",
     "inspect": "bsqcodec.info",
+    "join": "bsqcodec.splice",
     "open": "bsqcodec.decoder",
 }
 
@@ -46,9 +48,11 @@ __all__ = [
     "Tokenizer",
     "Tokens",
     "VideoInfo",
+    "cut",
     "decode",
     "encode",
     "inspect",
+    "join",
     "open",
 ]
 
@@ -60,6 +64,7 @@ if TYPE_CHECKING:
     from bsqcodec.info import inspect
     from bsqcodec.progress import Progress
     from bsqcodec.results import DecodeStats, EncodeStats
+    from bsqcodec.splice import cut, join
     from bsqcodec.tokens import Tokenizer, Tokens
 
 

@@ -17,7 +17,9 @@ from bsqcodec import __version__
 from bsqcodec.decoder import open_stream
 from bsqcodec.errors import UsageError
 from bsqcodec.frames import VideoInfo
-from bsqcodec.outputs import STDIO, AtomicOutput, StrPath
+from bsqcodec.outputs import STDIO, AtomicOutput, StrPath, output_file
+from bsqcodec.parts import Part, Time
+from bsqcodec.previews import Preview, open_source
 from bsqcodec.progress import ProgressCallback, ProgressMeter
 from bsqcodec.results import DecodeStats, EncodeStats
 
@@ -91,7 +93,7 @@ def encode(
         _note_model(model)
         encoder = GroupEncoder(model, info, crf=crf, keyint=keyint)
         meter = ProgressMeter(on_progress, rate=info.fps, total=video.frame_count_hint)
-        with _output_file(output) as file:
+        with output_file(output) as file:
             run = EncodeRun(file, _header(model, info, crf, keyint), video, encoder, meter)
             run.run(keep_crcs=verify)
         if run.crcs is not None:
@@ -110,9 +112,15 @@ def decode(
     threads: int = 0,
     overwrite: bool = False,
     weights: StrPath | None = None,
+    start: Time | None = None,
+    duration: Time | None = None,
+    skip: int = 0,
+    limit: int | None = None,
+    keyframes: bool = False,
+    scale: str = "1",
     on_progress: ProgressCallback | None = None,
 ) -> DecodeStats:
-    """Decode a .bsq file into a video.
+    """Decode a .bsq file, or a part of it, into a video.
 
     The output is written as `<dst>.part` and gets its name when it is whole; any error, a damaged
     or truncated stream included, leaves nothing behind.
@@ -125,7 +133,14 @@ def decode(
         threads: CPU threads, 0 = all.
         overwrite: replace `dst` if it exists.
         weights: model weights (.safetensors), None = those that ship with the package.
+        start, duration: seconds (12.5 or "1:02.5") from the first frame on; frames that begin there.
+        skip, limit: the same by number: frames to leave out at the beginning, frames to decode at most.
+        keyframes: only the first frame of each group, without sound; `limit` then counts those.
+        scale: with `keyframes`, "1", "1/2", "1/4" or "1/8" of the size; smaller is faster.
         on_progress: called with a `Progress` after every frame.
+
+    Of a part, only the groups it touches are read and decoded, where `src` can seek. A part that does
+    not begin with the video is moved to begin at 0.
 
     Raises:
         BitstreamError: the stream is damaged; TruncatedError: it is cut short.
@@ -133,21 +148,26 @@ def decode(
         UsageError, VideoError, DeviceError: as for `encode`.
     """
     _check_threads(threads)
+    part = Part.of(start, duration, skip, limit)
+    preview = Preview.of(keyframes, scale)
     from bsqcodec.container import StreamReader
-    from bsqcodec.runs import decode_all, frames_in
+    from bsqcodec.runs import decode_all
     from bsqcodec.video import create_video
 
     with AtomicOutput(dst, src=src, overwrite=overwrite) as output, _source_file(src) as file:
         reader = StreamReader(file, name="standard input" if os.fspath(src) == STDIO else os.fspath(src))
-        total = frames_in(reader, file)
+        source = open_source(reader, file, part, preview)
         target = STDIO if output.is_stdout else output.part
-        with create_video(target, reader.header.info, reader.tracks, codec=codec, threads=threads) as video:
+        with create_video(target, source.info, source.tracks, codec=codec, threads=threads) as video:
             _warn_dropped(video.dropped)
             model = _model_for(reader.header, weights, device, threads)
-            meter = ProgressMeter(on_progress, rate=reader.header.info.fps, total=total)
-            frames, groups = decode_all(reader, video, model, meter)
+            pictures = preview.decoder(model, reader.header.info)
+            meter = ProgressMeter(on_progress, rate=source.info.fps, total=source.frames_hint)
+            frames, groups = decode_all(source, video, pictures, meter)
     seconds = meter.seconds
-    return DecodeStats(frames, groups, seconds, frames / seconds if seconds > 0 else 0.0, tuple(video.dropped))
+    first, begin = source.begin
+    fps = frames / seconds if seconds > 0 else 0.0
+    return DecodeStats(frames, groups, seconds, fps, tuple(video.dropped), first, begin)
 
 
 def _header(model: Model, info: VideoInfo, crf: float, keyint: int) -> StreamHeader:
@@ -181,16 +201,6 @@ def _note_model(model: Model) -> None:
 def _warn_dropped(dropped: Iterable[str]) -> None:
     for line in dropped:
         _log.warning("not carried over: %s", line)
-
-
-@contextmanager
-def _output_file(output: AtomicOutput) -> Iterator[BinaryIO]:
-    if output.is_stdout:
-        yield sys.stdout.buffer
-        sys.stdout.buffer.flush()
-    else:
-        with output.part.open("wb") as file:
-            yield file
 
 
 @contextmanager

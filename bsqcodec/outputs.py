@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import errno
 import os
-from collections.abc import Callable
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from types import TracebackType
+from typing import BinaryIO
 
 from bsqcodec.errors import BsqError, UsageError, VideoError
 
@@ -50,13 +53,17 @@ class AtomicOutput:
         self._check(src, overwrite)
 
     def _check(self, src: StrPath | None, overwrite: bool) -> None:
-        for path in (self._target, self.part):
-            if _same_file(src, path):
-                raise UsageError(f"{self.name}: output and input are the same file; choose another name")
+        self.refuse_input(src)
         if not self._direct and self._target.exists() and not overwrite:
             raise VideoError(f"{self.name}: already exists; use -y (overwrite=True) to replace it")
         if not self._target.parent.is_dir():
             raise VideoError(f"{self.name}: there is no folder {os.fspath(Path(self.name).parent)}; make it first")
+
+    def refuse_input(self, src: StrPath | None) -> None:
+        """Raise UsageError where `src` is the output, or what is written until that is whole."""
+        for path in () if self.is_stdout else (self._target, self.part):
+            if _same_file(src, path):
+                raise UsageError(f"{self.name}: output and input are the same file; choose another name")
 
     def __enter__(self) -> AtomicOutput:
         if self._direct:
@@ -101,6 +108,17 @@ class AtomicOutput:
             raise type(error)(str(error).replace(str(self.part), self.name)) from error
         if isinstance(error, OSError) and error.errno in _FULL and not isinstance(error, BsqError):
             raise VideoError(f"{self.name}: {error.strerror}; free some space or choose another folder") from error
+
+
+@contextmanager
+def output_file(output: AtomicOutput) -> Iterator[BinaryIO]:
+    """The unfinished file of an output, or standard output, for binary writing."""
+    if output.is_stdout:
+        yield sys.stdout.buffer
+        sys.stdout.buffer.flush()
+    else:
+        with output.part.open("wb") as file:
+            yield file
 
 
 def _sync(path: Path) -> None:

@@ -58,6 +58,7 @@ class DecodeStats:
     """What `decode` wrote: frames, groups, wall time without loading the model, frames per second of it.
 
     dropped: tracks that the output cannot hold, one line each.
+    first_frame, start: number of the first frame in the stream, and its time in seconds from the stream's first.
     """
 
     frames: int
@@ -65,6 +66,8 @@ class DecodeStats:
     seconds: float
     fps: float
     dropped: tuple[str, ...] = ()
+    first_frame: int = 0
+    start: float = 0.0
 
     def to_dict(self) -> dict[str, Any]:
         """The fields as JSON types, rounded to what is meaningful."""

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 from array import array
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
+from itertools import islice
 from typing import TYPE_CHECKING, BinaryIO
 
-from bsqcodec.container import Group, StreamHeader, StreamReader, StreamStats, StreamWriter
-from bsqcodec.frames import TrackPacket
+from bsqcodec.container import Group, StreamHeader, StreamStats, StreamWriter
+from bsqcodec.frames import Frame, TrackPacket
+from bsqcodec.partreader import GroupPart
 from bsqcodec.progress import ProgressMeter
 from bsqcodec.results import Tally
 
 if TYPE_CHECKING:
-    from bsqcodec.codec import EncodedGroup, GroupEncoder, Model
+    from bsqcodec.codec import EncodedGroup, GroupEncoder
     from bsqcodec.video import VideoReader, VideoWriter
 
 _PACKET_BATCH = 1 << 20  # bytes of audio and subtitles held back until the next group is written
@@ -84,30 +86,25 @@ class EncodeRun:
         return StreamStats(motion, tokens, self.tally.psnr if self.tally.frames else None)
 
 
-def decode_all(reader: StreamReader, video: VideoWriter, model: Model, meter: ProgressMeter) -> tuple[int, int]:
-    """Write every frame and packet; returns the numbers of frames and groups."""
-    from bsqcodec.codec import decode_group
+def decode_all(
+    items: Iterable[GroupPart | list[TrackPacket]],
+    video: VideoWriter,
+    pictures: Callable[[Group], Iterable[Frame]],
+    meter: ProgressMeter,
+) -> tuple[int, int]:
+    """Write every frame that is wanted and every packet; returns the numbers of frames and groups.
 
+    pictures: decodes a group, frame after frame; it is not asked for more of them than are wanted.
+    """
     frames = groups = 0
-    for item in reader:
-        if not isinstance(item, Group):
+    for item in items:
+        if not isinstance(item, GroupPart):
             for packet in item:
                 video.write_packet(packet)
             continue
-        for frame in decode_group(model, item, reader.header.info):
+        for frame in islice(pictures(item.group), item.wanted.start, item.wanted.stop):
             video.write(frame)
             frames += 1
             meter.report(frames)
         groups += 1
     return frames, groups
-
-
-def frames_in(reader: StreamReader, file: BinaryIO) -> int | None:
-    """Frames of the stream; None when it comes through a pipe.
-
-    Reads and checks all of the file first: that takes a moment, where decoding up to the damage
-    could take hours. Raises BitstreamError (TruncatedError) where the damage is.
-    """
-    if not file.seekable():
-        return None
-    return sum(len(item.pts) for item in reader if isinstance(item, Group))

@@ -54,6 +54,12 @@ FROZEN = {
         "OUT",
         "--overwrite -y",
         "--codec",
+        "--start",
+        "--duration",
+        "--skip",
+        "--limit",
+        "--keyframes",
+        "--scale",
         "--device",
         "--gpu",
         "--threads",
@@ -63,6 +69,11 @@ FROZEN = {
         "--json",
         "--help -h",
     },
+    "cut": {
+        *("IN", "OUT", "--start", "--duration", "--skip", "--limit", "--overwrite -y"),
+        *("--quiet -q", "--verbose -v", "--json", "--help -h"),
+    },
+    "join": {"IN...", "OUT", "--overwrite -y", "--quiet -q", "--verbose -v", "--json", "--help -h"},
     "info": {"FILE", "--json", "--check", "--help -h"},
     "compare": {
         "ORIGINAL",
@@ -180,7 +191,7 @@ def test_no_new_options():
     assert commands.keys() == FROZEN.keys()
 
 
-@pytest.mark.parametrize("name", ["encode", "decode", "info", "compare", "bench", "train"])
+@pytest.mark.parametrize("name", ["encode", "decode", "cut", "join", "info", "compare", "bench", "train"])
 def test_help_has_two_examples_and_a_line_for_every_option(invoke, name):
     result = invoke(name, "-h", env={"COLUMNS": "200"})
     assert result.exit_code == 0

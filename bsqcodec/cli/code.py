@@ -8,19 +8,21 @@ should be ignored.
 
 from __future__ import annotations
 
-import os
 from typing import TYPE_CHECKING, Any
 
 import rich_click as click
 
 from bsqcodec.cli.options import (
     IO,
+    PART,
     QUALITY,
     SETTINGS,
+    begin,
     chosen_device,
     device_options,
     examples,
     overwrite_option,
+    part_options,
     talk_options,
 )
 from bsqcodec.cli.terminal import Terminal
@@ -32,14 +34,8 @@ FRAMES = click.IntRange(0)
 
 
 def _begin(ctx: click.Context, opts: dict[str, Any]) -> Terminal:
-    """Apply the options on talking; they are taken out of `opts`, the rest is for the API."""
-    terminal: Terminal = ctx.obj
-    quiet, verbose, as_json = opts.pop("quiet"), opts.pop("verbose"), opts.pop("json")
-    if quiet and verbose:
-        raise click.UsageError("-q and -v contradict each other; give one", ctx)
-    terminal.configure(quiet=quiet, verbose=verbose, json=as_json)
-    if as_json and opts["dst"] == "-":
-        raise click.UsageError("--json and '-' both want standard output; give OUT a name", ctx)
+    """Apply the options on talking and on the device; what is left in `opts` is for the API."""
+    terminal = begin(ctx, opts)
     opts["device"] = chosen_device(ctx)
     del opts["gpu"]
     return terminal
@@ -93,7 +89,7 @@ def encode(ctx: click.RichContext, /, **opts: Any) -> None:
 
 @click.command(
     context_settings=SETTINGS,
-    epilog=examples("bsqcodec decode in.bsq out.mp4", "bsqcodec decode in.bsq - | ffplay -"),
+    epilog=examples("bsqcodec decode in.bsq out.mp4 --start 12.5 --duration 3", "bsqcodec decode in.bsq - | ffplay -"),
 )
 @click.argument("src", metavar="IN")
 @click.argument("dst", metavar="OUT")
@@ -101,13 +97,28 @@ def encode(ctx: click.RichContext, /, **opts: Any) -> None:
 @click.option(
     "--codec", metavar="NAME", help="Codec of OUT, such as ffv1; without it visually lossless H.264.", panel=IO
 )
+@part_options
+@click.option(
+    "--keyframes",
+    is_flag=True,
+    help="Only the first frame of each group, without sound; --limit counts those.",
+    panel=PART,
+)
+@click.option(
+    "--scale",
+    type=click.Choice(["1", "1/2", "1/4", "1/8"]),
+    default="1",
+    help="Size of --keyframes; smaller is faster.",
+    panel=PART,
+)
 @device_options
 @talk_options
 @click.pass_context
 def decode(ctx: click.RichContext, /, **opts: Any) -> None:
-    """Decode a .bsq file into a video.
+    """Decode a .bsq file, or a part of it, into a video.
 
     IN is a .bsq file, or "-" for stdin. OUT ends in .mp4, .mkv, .mov or .y4m, or is "-" for YUV4MPEG2 on stdout.
+    Of a part only the groups it touches are decoded. It begins with the first frame at or after --start.
     """
     terminal = _begin(ctx, opts)
     from bsqcodec.api import decode as decode_video
@@ -120,22 +131,21 @@ def decode(ctx: click.RichContext, /, **opts: Any) -> None:
     terminal.say(_decode_line(ctx.params["dst"], stats))
 
 
-def _name(dst: str) -> str:
-    return "stdout" if dst == "-" else os.fspath(dst)
-
-
 def _encode_line(dst: str, stats: EncodeStats) -> str:
-    from bsqcodec.cli.display import size_text
+    from bsqcodec.cli.display import output_name, size_text
 
     return (
-        f"{_name(dst)}: {stats.frames} frames in {stats.groups} groups, {size_text(stats.bytes)}, "
+        f"{output_name(dst)}: {stats.frames} frames in {stats.groups} groups, {size_text(stats.bytes)}, "
         f"{stats.kbps:.4g} kbit/s, {stats.bpp:.4f} bit/pixel, PSNR {stats.psnr:.2f} dB "
         f"(Y {stats.psnr_y:.2f}, U {stats.psnr_u:.2f}, V {stats.psnr_v:.2f}), {stats.fps:.3g} fps"
     )
 
 
 def _decode_line(dst: str, stats: DecodeStats) -> str:
-    return f"{_name(dst)}: {stats.frames} frames in {stats.groups} groups, {stats.fps:.3g} fps"
+    from bsqcodec.cli.display import output_name
+
+    where = f" from frame {stats.first_frame} ({stats.start:.3f} s) on" if stats.first_frame else ""
+    return f"{output_name(dst)}: {stats.frames} frames in {stats.groups} groups{where}, {stats.fps:.3g} fps"
 
 
 def _say_bits(terminal: Terminal, stats: EncodeStats) -> None:

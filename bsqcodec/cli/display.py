@@ -25,6 +25,11 @@ def size_text(size: float) -> str:
     return f"{size:.3g} TB"
 
 
+def output_name(dst: str) -> str:
+    """What a message calls an output."""
+    return "stdout" if dst == "-" else dst
+
+
 def clock(seconds: float) -> str:
     """Seconds as "1:02" or "1:02:03"."""
     minutes, rest = divmod(round(seconds), 60)

@@ -15,6 +15,7 @@ from bsqcodec.cli.compare import compare
 from bsqcodec.cli.exits import report
 from bsqcodec.cli.options import HELP
 from bsqcodec.cli.probe import info
+from bsqcodec.cli.splice import cut, join
 from bsqcodec.cli.terminal import Terminal
 from bsqcodec.cli.training import train
 
@@ -69,5 +70,5 @@ def cli() -> None:
     """
 
 
-for command in (encode, decode, info, compare, bench, train):
+for command in (encode, decode, cut, join, info, compare, bench, train):
     cli.add_command(command)

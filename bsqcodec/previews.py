@@ -1,0 +1,133 @@
+"""Fast looks at a .bsq video: only the first frame of each group, and that at a fraction of its size.
+
+A first frame is coded by scale recursion, an eighth of its size first, so a small picture needs a small share of its
+tokens. Also the one place that decides how a decode reads its stream.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, BinaryIO, Protocol
+
+from bsqcodec.container import Group, StreamReader
+from bsqcodec.errors import UsageError
+from bsqcodec.frames import Frame, Track, TrackPacket, VideoInfo
+from bsqcodec.partreader import GroupPart, PartReader
+from bsqcodec.parts import Part
+
+if TYPE_CHECKING:
+    from bsqcodec.codec import Model
+
+SCALES = ("1", "1/2", "1/4", "1/8")  # the index is the level of the scale recursion
+
+
+class FrameSource(Protocol):
+    """What a decode reads: group parts and packets, and what the output must know of them."""
+
+    @property
+    def info(self) -> VideoInfo: ...
+    @property
+    def tracks(self) -> Sequence[Track]: ...
+    @property
+    def frames_hint(self) -> int | None: ...
+    @property
+    def begin(self) -> tuple[int, float]: ...
+    def __iter__(self) -> Iterator[GroupPart | list[TrackPacket]]: ...
+
+
+@dataclass(frozen=True)
+class Preview:
+    """keyframes: only the first frame of each group; level: index of `SCALES`."""
+
+    keyframes: bool = False
+    level: int = 0
+
+    @staticmethod
+    def of(keyframes: bool, scale: str) -> Preview:
+        """Raises UsageError for a scale there is none of, and for one without `keyframes`."""
+        if scale not in SCALES:
+            raise UsageError(f"scale {scale}: must be one of {', '.join(SCALES)}")
+        if scale != SCALES[0] and not keyframes:
+            raise UsageError(f"scale {scale}: only first frames have smaller sizes; add --keyframes")
+        return Preview(keyframes, SCALES.index(scale))
+
+    def decoder(self, model: Model, info: VideoInfo) -> Callable[[Group], Iterator[Frame]]:
+        """Decodes a group, frame after frame. Raises UsageError where the model knows no smaller sizes."""
+        from bsqcodec.codec import decode_group
+
+        if not self.level:
+            return lambda group: decode_group(model, group, info)
+        from bsqcodec.codec.thumbnail import check_scales, decode_thumbnail
+
+        check_scales(model)
+        return lambda group: iter((decode_thumbnail(model, group, info, self.level),))
+
+
+def open_source(reader: StreamReader, file: BinaryIO, part: Part, preview: Preview) -> FrameSource:
+    """The frames of `reader`, at the start of `file`, that a decode is to write."""
+    if preview.keyframes:
+        return Keyframes(PartReader(reader, file, replace(part, limit=None), pictures_only=True), part.limit, preview)
+    return Whole(reader, file) if part.whole else PartReader(reader, file, part)
+
+
+class Whole:
+    """The whole stream. Where the file can seek, all of it is read and checked first.
+
+    That takes a moment, where decoding up to the damage could take hours. Raises BitstreamError where the damage is.
+    """
+
+    begin = (0, 0.0)
+
+    def __init__(self, reader: StreamReader, file: BinaryIO) -> None:
+        self._reader = reader
+        self.info, self.tracks = reader.header.info, reader.tracks
+        counts = (len(item.pts) for item in reader if isinstance(item, Group)) if file.seekable() else None
+        self.frames_hint = None if counts is None else sum(counts)
+
+    def __iter__(self) -> Iterator[GroupPart | list[TrackPacket]]:
+        for item in self._reader:
+            yield GroupPart(item, range(len(item.pts))) if isinstance(item, Group) else item
+
+
+class Keyframes:
+    """The first frames of a part's groups, each shown until the next; `limit`: so many at most."""
+
+    tracks: Sequence[Track] = ()
+
+    def __init__(self, part: PartReader, limit: int | None, preview: Preview) -> None:
+        self._part, self._limit = part, limit
+        info = part.info
+        width, height = (-(-side // 2**preview.level) for side in (info.width, info.height))
+        self.info = replace(info, width=width, height=height, fps=part.group_rate)
+        self._begin: tuple[int, float] | None = None
+
+    @property
+    def frames_hint(self) -> int | None:
+        """Groups of the part; the first may have begun before it."""
+        known = [count for count in (self._limit, self._part.groups_hint) if count is not None]
+        return min(known) if known else None
+
+    @property
+    def begin(self) -> tuple[int, float]:
+        """Number and time of the first frame written."""
+        return self._begin or self._part.begin
+
+    def __iter__(self) -> Iterator[GroupPart | list[TrackPacket]]:
+        count = 0
+        for item in self._part:
+            if not isinstance(item, GroupPart) or item.wanted.start:
+                continue
+            group = item.group
+            if self._begin is None:
+                self._begin = (group.first_frame, self._part.time_of(group))
+            shown = max(group.pts[-1] + group.durations[-1] - group.pts[0], 0)
+            first = replace(
+                group, pts=group.pts[:1], durations=(shown,), qualities=group.qualities[:1], frame_crcs=None
+            )
+            yield GroupPart(first, range(1))
+            count += 1
+            if count == self._limit:
+                return
+        if not count:
+            raise UsageError("no group begins in that part, so it has no keyframe; make it longer")

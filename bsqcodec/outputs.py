@@ -42,7 +42,7 @@ class AtomicOutput:
         self.part = self._target = Path(self.name)
         self._direct = self.is_stdout or (self._target.exists() and not self._target.is_file())
         if readable and self._direct:
-            raise UsageError(f"{self.name}: cannot be read back to verify it; give the name of a file")
+            raise UsageError(f"{self.name}: cannot be read back to check it; give the name of a file")
         if self.is_stdout:
             return
         if self._target.is_dir():

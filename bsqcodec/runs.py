@@ -11,6 +11,7 @@ from bsqcodec.container import Group, StreamHeader, StreamStats, StreamWriter
 from bsqcodec.frames import Frame, TrackPacket
 from bsqcodec.partreader import GroupPart
 from bsqcodec.progress import ProgressMeter
+from bsqcodec.rate.control import Control
 from bsqcodec.results import Tally
 
 if TYPE_CHECKING:
@@ -24,11 +25,18 @@ class EncodeRun:
     """One pass of a video through the encoder into the container."""
 
     def __init__(
-        self, file: BinaryIO, header: StreamHeader, video: VideoReader, encoder: GroupEncoder, meter: ProgressMeter
+        self,
+        file: BinaryIO,
+        header: StreamHeader,
+        video: VideoReader,
+        encoder: GroupEncoder,
+        meter: ProgressMeter,
+        control: Control | None = None,
     ) -> None:
         self._video = video
         self._encoder = encoder
         self._meter = meter
+        self._control = control
         self._writer: StreamWriter = StreamWriter(file, header, video.tracks)
         self._packets: list[TrackPacket] = []
         self._packet_bytes = 0
@@ -47,12 +55,21 @@ class EncodeRun:
             if isinstance(item, TrackPacket):
                 self._hold(item)
             else:
+                if self._control is not None:
+                    self._steer(self._control)
                 self._write_groups(self._encoder.push(item))
                 self._report()
         self._write_groups(self._encoder.flush())
         self._flush_packets()
         self._writer.close(self._stream_stats())
         self._report()
+
+    def _steer(self, control: Control) -> None:
+        """Set the quality of the next frame."""
+        frame = self._encoder.frames_done
+        y, u, v = self.tally.psnr
+        position = frame - self._encoder.first_frame
+        self._encoder.quality = control.next(frame, position, 8 * self._encoder.bytes_done, (6 * y + u + v) / 8)
 
     def _report(self) -> None:
         self._meter.report(self._encoder.frames_done, max(self.size, self._encoder.bytes_done))

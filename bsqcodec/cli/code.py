@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import rich_click as click
 
+from bsqcodec.cli.goals import goal_line, one_goal
 from bsqcodec.cli.options import (
     IO,
     PART,
@@ -23,6 +24,7 @@ from bsqcodec.cli.options import (
     examples,
     overwrite_option,
     part_options,
+    raw_options,
     talk_options,
 )
 from bsqcodec.cli.terminal import Terminal
@@ -51,11 +53,24 @@ def _begin(ctx: click.Context, opts: dict[str, Any]) -> Terminal:
 @click.argument("dst", metavar="OUT")
 @click.option("--skip", type=FRAMES, default=0, metavar="N", help="Leave out the first N frames of IN.", panel=IO)
 @click.option("--limit", type=click.IntRange(1), metavar="N", help="Encode N frames at most.", panel=IO)
+@raw_options
 @overwrite_option
 @click.option("--verify", is_flag=True, help="Decode again and compare before OUT gets its name.", panel=IO)
 @click.option(
-    "--crf", type=click.FloatRange(0, 51), default=28.0, help="Quality, lower is better; fractions work.", panel=QUALITY
+    "--crf",
+    type=click.FloatRange(0, 51),
+    help="Quality, lower is better; fractions work, 28 without it.",
+    panel=QUALITY,
 )
+@click.option(
+    "-b",
+    "--bitrate",
+    metavar="RATE",
+    help="Instead: bit/s of the whole file, sound included; 500k, 1.5M.",
+    panel=QUALITY,
+)
+@click.option("--size", metavar="BYTES", help="Instead: size of the whole file; 700k, 2M, 2MiB.", panel=QUALITY)
+@click.option("--target", metavar="METRIC=VALUE", help="Instead: a quality; psnr=38 or ms-ssim=0.98.", panel=QUALITY)
 @click.option(
     "--keyint", type=click.IntRange(1, 65535), default=32, metavar="N", help="Frames in a group.", panel=QUALITY
 )
@@ -72,9 +87,11 @@ def _begin(ctx: click.Context, opts: dict[str, Any]) -> Terminal:
 def encode(ctx: click.RichContext, /, **opts: Any) -> None:
     """Encode a video into a .bsq file.
 
-    IN is any file FFmpeg reads, or "-" for YUV4MPEG2 on stdin. OUT is the .bsq file, or "-" for stdout.
+    IN is any file FFmpeg reads, or "-" for stdin: YUV4MPEG2 or what --format says. OUT is a .bsq file, or "-".
+    --bitrate, --size and --target code samples of IN first, so IN must be a file then.
     """
     terminal = _begin(ctx, opts)
+    one_goal(ctx, opts)
     from bsqcodec.api import encode as encode_video
     from bsqcodec.cli.display import Display
 
@@ -83,6 +100,8 @@ def encode(ctx: click.RichContext, /, **opts: Any) -> None:
     if terminal.json:
         terminal.data({"type": "done", **stats.to_dict()})
     terminal.say(_encode_line(ctx.params["dst"], stats))
+    if stats.goal:
+        terminal.say(goal_line(stats))
     if terminal.verbosity >= 1:
         _say_bits(terminal, stats)
 

@@ -70,6 +70,14 @@ part_options = stacked(
     ),
     click.option("--limit", type=click.IntRange(1), metavar="N", help="End after N frames instead.", panel=PART),
 )
+raw_options = stacked(
+    click.option(
+        "--format", metavar="NAME", help="What IN is, by FFmpeg's name, or raw; found out without it.", panel=IO
+    ),
+    click.option("--video-size", metavar="WxH", help="Size of raw video.", panel=IO),
+    click.option("--framerate", metavar="N", help="Frames per second of raw video; 25 without it.", panel=IO),
+    click.option("--pix-fmt", metavar="NAME", help="Pixel format of raw video; yuv420p without it.", panel=IO),
+)
 overwrite_option = click.option("-y", "--overwrite", is_flag=True, help="Replace OUT if it exists.", panel=IO)
 
 where_options = stacked(

@@ -164,7 +164,8 @@ def test_a_budget_is_met_within_three_percent(seed, frames, keyint, share):
     budget = share * forecast.of_all(140)
     spent, qualities = content.run(BudgetControl(forecast, budget))
     assert spent == pytest.approx(budget, rel=0.03)
-    assert min(qualities) > 0 and max(qualities) < HIGHEST
+    jumps = [abs(a - b) for a, b in pairwise(qualities[: -len(qualities) // 10])]
+    assert max(jumps) <= 19  # half an octave, rounded, and what the end's haste adds before the last tenth
 
 
 @settings(max_examples=10, deadline=None)

@@ -9,6 +9,7 @@ from typing import Protocol
 from bsqcodec.rate.samples import HIGHEST, LOWEST, Sample
 
 STEP = 2.0  # indices that two frames of a group may differ by, besides what their positions make of it
+JUMP = 14.0  # and two groups: half an octave
 HASTE = 48.0  # the same over the frames that are left, since the last ones have to make up for all
 MEMORY = 1.5  # groups after which what was learnt of the samples' errors counts half
 TRUST = 0.5  # groups that the samples' word weighs against what was learnt
@@ -138,8 +139,8 @@ class BudgetControl:
             return ratios[0] * first + ratios[1] * other
 
         wanted = solve(rest, self._budget - bits, *self._range)
-        if position:
-            step = STEP + HASTE / max(self._forecast.frames - frame, 1)
+        if frame:
+            step = (STEP if position else JUMP) + HASTE / max(self._forecast.frames - frame, 1)
             wanted = min(max(wanted, self._quality - step), self._quality + step)
         self._quality = wanted
         self._coded = [(frame, round(wanted))]

@@ -38,10 +38,12 @@ _HOME = {
     "Tokens": "bsqcodec.tokens",
     "VideoInfo": "bsqcodec.frames",
     "compress": "bsqcodec.encoder",
+    "cut": "bsqcodec.splice",
     "decode": "bsqcodec.api",
     "decompress": "bsqcodec.encoder",
     "encode": "bsqcodec.api",
     "inspect": "bsqcodec.info",
+    "join": "bsqcodec.splice",
     "open": "bsqcodec.decoder",
 }
 
@@ -59,10 +61,12 @@ __all__ = [
     "Tokens",
     "VideoInfo",
     "compress",
+    "cut",
     "decode",
     "decompress",
     "encode",
     "inspect",
+    "join",
     "open",
 ]
 
@@ -76,6 +80,7 @@ if TYPE_CHECKING:
     from bsqcodec.info import inspect
     from bsqcodec.progress import Progress
     from bsqcodec.results import DecodeStats, EncodeStats
+    from bsqcodec.splice import cut, join
     from bsqcodec.tensors import TensorFrame
     from bsqcodec.tokens import Tokenizer, Tokens
 

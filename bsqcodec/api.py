@@ -11,6 +11,8 @@ import os
 import sys
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
+from functools import partial
 from typing import TYPE_CHECKING, BinaryIO
 
 from bsqcodec import __version__
@@ -18,17 +20,22 @@ from bsqcodec.container import MAX_PIXELS
 from bsqcodec.decoder import open_stream
 from bsqcodec.errors import BitstreamError, UsageError
 from bsqcodec.frames import VideoInfo
-from bsqcodec.outputs import STDIO, AtomicOutput, StrPath
+from bsqcodec.outputs import STDIO, AtomicOutput, StrPath, output_file
+from bsqcodec.parts import Part, Time
+from bsqcodec.previews import Preview, open_source
 from bsqcodec.progress import ProgressCallback, ProgressMeter
+from bsqcodec.rate.goals import Amount, Goal, achieved, goal_of, needs_decoding
 from bsqcodec.results import DecodeStats, EncodeStats
 
 if TYPE_CHECKING:
     from bsqcodec.codec import Model
     from bsqcodec.container import StreamHeader
+    from bsqcodec.rate.survey import Opener
 
 _log = logging.getLogger("bsqcodec")
 
 CRF_RANGE = (0.0, 51.0)
+DEFAULT_CRF = 28.0
 KEYINT_RANGE = (1, 65535)  # frames
 TUNES = ("psnr", "ms-ssim")
 
@@ -37,13 +44,20 @@ def encode(
     src: StrPath,
     dst: StrPath,
     *,
-    crf: float = 28.0,
+    crf: float | None = None,
+    bitrate: Amount | None = None,
+    size: Amount | None = None,
+    target: str | None = None,
     keyint: int = 32,
     tune: str = "psnr",
     device: str = "auto",
     threads: int = 0,
     skip: int = 0,
     limit: int | None = None,
+    format: str | None = None,
+    video_size: str | None = None,
+    framerate: str | float | None = None,
+    pix_fmt: str | None = None,
     overwrite: bool = False,
     verify: bool = False,
     weights: StrPath | None = None,
@@ -55,32 +69,42 @@ def encode(
     included, leaves nothing behind.
 
     Args:
-        src: any video FFmpeg reads; "-" = YUV4MPEG2 on standard input.
+        src: any video FFmpeg reads; "-" = standard input, YUV4MPEG2 unless `format` says otherwise.
         dst: the .bsq file; "-" = standard output.
-        crf: quality 0..51, fractions allowed, lower is better.
+        crf: quality 0..51, fractions allowed, lower is better; None = 28 where no other goal is given.
+        bitrate: instead, bit/s of the whole file, sound included: 500_000 or "500k". A first pass codes samples.
+        size: instead, bytes of the whole file: 2_000_000 or "2M".
+        target: instead, a quality: "psnr=38" ((6Y+U+V)/8 in dB) or "ms-ssim=0.98" (luma).
         keyint: frames in a group, 1..65535.
         tune: "psnr" or "ms-ssim".
         device: "auto", "cpu" or "cuda:N".
         threads: CPU threads, 0 = all.
         skip: frames of the source to leave out at its beginning.
         limit: frames to encode at most, None = all.
+        format: FFmpeg's name of what `src` is, None = found out; "raw" needs `video_size` ("640x360"), and takes
+            `framerate` (25 without it) and `pix_fmt` (FFmpeg's name, yuv420p without it).
         overwrite: replace `dst` if it exists.
         verify: decode the finished file and compare every frame before it gets its name.
         weights: model weights (.safetensors), None = those that ship with the package.
         on_progress: called with a `Progress` after every frame.
 
     Raises:
-        UsageError: an argument is outside of its range, or output and input are the same file.
+        UsageError: an argument is outside of its range, output and input are the same file, or a goal cannot be
+            reached.
         VideoError: the source cannot be read, or the output cannot be written.
         DeviceError: the device does not exist here.
         BsqError: `verify` found a difference.
     """
+    goal = goal_of(bitrate, size, target, crf)
+    crf = DEFAULT_CRF if crf is None else crf
     _check_encode(crf, keyint, tune, threads, skip, limit)
-    from bsqcodec.video import open_video
+    from bsqcodec.video import input_format, open_video
 
+    form = input_format(format, video_size, framerate, pix_fmt)
+    opened = partial(open_video, src, skip=skip, limit=limit, threads=threads, form=form)
     with (
-        AtomicOutput(dst, src=src, overwrite=overwrite, readable=verify) as output,
-        open_video(src, skip=skip, limit=limit, threads=threads) as video,
+        AtomicOutput(dst, src=src, overwrite=overwrite, readable=verify or needs_decoding(goal)) as output,
+        opened() as video,
     ):
         from bsqcodec.codec import GroupEncoder, load_model
         from bsqcodec.runs import EncodeRun
@@ -90,16 +114,36 @@ def encode(
         _log.debug("source: %dx%d, %.3f fps, %s", info.width, info.height, float(info.fps), info.source_format)
         model = load_model(weights, tune=tune, device=device, threads=threads)
         _note_model(model)
-        encoder = GroupEncoder(model, info, crf=crf, keyint=keyint)
+        header, plan = _header(model, info, crf, keyint), None
+        if goal is not None:
+            from bsqcodec.rate.plan import first_pass
+
+            plan = first_pass(goal, src, opened, model, header, on_progress)
+            header = replace(header, crf=plan.crf)
+        encoder = GroupEncoder(model, info, crf=header.crf, keyint=keyint)
         meter = ProgressMeter(on_progress, rate=info.fps, total=video.frame_count_hint)
-        with _output_file(output) as file:
-            run = EncodeRun(file, _header(model, info, crf, keyint), video, encoder, meter)
+        with output_file(output) as file:
+            run = EncodeRun(file, header, video, encoder, meter, plan.control if plan else None)
             run.run(keep_crcs=verify)
         if run.crcs is not None:
             from bsqcodec.verify import verify_stream
 
             verify_stream(output, model, run.crcs)
-    return run.tally.stats(size=run.size, seconds=meter.seconds)
+        seconds = meter.seconds + (plan.seconds if plan else 0.0)
+        stats = replace(run.tally.stats(size=run.size, seconds=seconds), crf=header.crf)
+        if goal is not None:
+            stats = _with_goal(stats, goal, output, opened, model)
+    return stats
+
+
+def _with_goal(stats: EncodeStats, goal: Goal, output: AtomicOutput, opened: Opener, model: Model) -> EncodeStats:
+    """The statistics with what was asked and what became of it."""
+    if goal.kind == "ms-ssim":
+        from bsqcodec.rate.measure import measure_ms_ssim
+
+        stats = replace(stats, ms_ssim=measure_ms_ssim(output.part, opened, model))
+    reached = achieved(goal, size=stats.bytes, kbps=stats.kbps, psnr=stats.psnr, ms_ssim=stats.ms_ssim)
+    return replace(stats, goal=goal.kind, asked=goal.value, achieved=reached)
 
 
 def decode(
@@ -115,9 +159,15 @@ def decode(
     threads: int = 0,
     overwrite: bool = False,
     weights: StrPath | None = None,
+    start: Time | None = None,
+    duration: Time | None = None,
+    skip: int = 0,
+    limit: int | None = None,
+    keyframes: bool = False,
+    scale: str = "1",
     on_progress: ProgressCallback | None = None,
 ) -> DecodeStats:
-    """Decode a .bsq file into a video.
+    """Decode a .bsq file, or a part of it, into a video.
 
     The output is written as `<dst>.part` and gets its name when it is whole; any error, a damaged
     or truncated stream included, leaves nothing behind, unless `on_error` says otherwise.
@@ -134,7 +184,14 @@ def decode(
         threads: CPU threads, 0 = all.
         overwrite: replace `dst` if it exists.
         weights: model weights (.safetensors), None = those that ship with the package.
+        start, duration: seconds (12.5 or "1:02.5") from the first frame on; frames that begin there.
+        skip, limit: the same by number: frames to leave out at the beginning, frames to decode at most.
+        keyframes: only the first frame of each group, without sound; `limit` then counts those.
+        scale: with `keyframes`, "1", "1/2", "1/4" or "1/8" of the size; smaller is faster.
         on_progress: called with a `Progress` after every frame.
+
+    Of a part, only the groups it touches are read and decoded, where `src` can seek. A part that does
+    not begin with the video is moved to begin at 0.
 
     Raises:
         BitstreamError: the stream is damaged, with `on_error` in its header or beyond use;
@@ -144,33 +201,45 @@ def decode(
     """
     _check_threads(threads)
     from bsqcodec.recovery import Recovery, Tolerance, all_losses, hinting, seekable
-    from bsqcodec.runs import decode_all, frames_in
+    from bsqcodec.runs import decode_all
     from bsqcodec.video import create_video
 
+    part, preview = Part.of(start, duration, skip, limit), Preview.of(keyframes, scale)
     tolerance = Tolerance(on_error, fill, max_pixels, max_frames)
     name = "standard input" if os.fspath(src) == STDIO else os.fspath(src)
     with (
         AtomicOutput(dst, src=src, overwrite=overwrite) as output,
-        _source_file(src) as source,
-        seekable(source, tolerance.salvages) as file,
+        _source_file(src) as found,
+        seekable(found, tolerance.salvages) as file,
     ):
         reader = tolerance.reader(file, name)
-        info = reader.header.info
         with hinting(tolerance):
-            total = frames_in(reader, file, on_error == "conceal")
+            source = open_source(reader, file, part, preview, conceals=on_error == "conceal")
         target = STDIO if output.is_stdout else output.part
-        with create_video(target, info, reader.tracks, codec=codec, threads=threads) as video:
+        with create_video(target, source.info, source.tracks, codec=codec, threads=threads) as video:
             _warn_dropped(video.dropped)
             model = _model_for(reader.header, weights, device, threads)
-            recovery = Recovery(model, info, tolerance, name)
-            meter = ProgressMeter(on_progress, rate=info.fps, total=total)
+            recovery = Recovery(model, reader.header.info, tolerance, name)
+            pictures = preview.decoder(model, reader.header.info, recovery.frames)
+            meter = ProgressMeter(on_progress, rate=source.info.fps, total=source.frames_hint)
             with hinting(tolerance):
-                frames, groups = decode_all(reader, video, recovery, meter)
+                frames, groups = decode_all(source, video, pictures, meter)
             if not frames:
                 raise BitstreamError(f"{name}: not one frame can be decoded; the file is damaged, or holds no video")
     seconds, losses = meter.seconds, all_losses(reader, recovery)
-    fps = frames / seconds if seconds > 0 else 0.0
-    return DecodeStats(frames, groups, seconds, fps, tuple(video.dropped), recovery.lost, recovery.concealed, losses)
+    first, begin = source.begin
+    return DecodeStats(
+        frames,
+        groups,
+        seconds,
+        frames / seconds if seconds > 0 else 0.0,
+        tuple(video.dropped),
+        lost_frames=recovery.lost,
+        concealed_frames=recovery.concealed,
+        damage=losses,
+        first_frame=first,
+        start=begin,
+    )
 
 
 def _header(model: Model, info: VideoInfo, crf: float, keyint: int) -> StreamHeader:
@@ -204,16 +273,6 @@ def _note_model(model: Model) -> None:
 def _warn_dropped(dropped: Iterable[str]) -> None:
     for line in dropped:
         _log.warning("not carried over: %s", line)
-
-
-@contextmanager
-def _output_file(output: AtomicOutput) -> Iterator[BinaryIO]:
-    if output.is_stdout:
-        yield sys.stdout.buffer
-        sys.stdout.buffer.flush()
-    else:
-        with output.part.open("wb") as file:
-            yield file
 
 
 @contextmanager

@@ -17,11 +17,11 @@ from fractions import Fraction
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, BinaryIO, Self
 
-from bsqcodec.api import _check_encode, _header, _output_file
+from bsqcodec.api import _check_encode, _header
 from bsqcodec.decoder import DecodedFrame, Decoder
 from bsqcodec.errors import UsageError
 from bsqcodec.frames import Frame, TrackPacket, VideoInfo
-from bsqcodec.outputs import AtomicOutput, StrPath
+from bsqcodec.outputs import AtomicOutput, StrPath, output_file
 from bsqcodec.pictures import AnyPicture, as_frame, info_of
 from bsqcodec.progress import ProgressMeter
 from bsqcodec.results import EncodeStats
@@ -90,7 +90,7 @@ class Encoder:
             return dst
         output = self._resources.enter_context(AtomicOutput(dst, overwrite=overwrite))
         try:
-            return self._resources.enter_context(_output_file(output))
+            return self._resources.enter_context(output_file(output))
         except BaseException as error:
             self._resources.__exit__(type(error), error, error.__traceback__)
             raise

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import errno
 import os
-from collections.abc import Callable
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from types import TracebackType
+from typing import BinaryIO
 
 from bsqcodec.errors import BsqError, UsageError, VideoError
 from bsqcodec.partfile import PartFile
@@ -42,7 +45,7 @@ class AtomicOutput:
         self._held: PartFile | None = None
         self._direct = self.is_stdout or (self._target.exists() and not self._target.is_file())
         if readable and self._direct:
-            raise UsageError(f"{self.name}: cannot be read back to verify it; give the name of a file")
+            raise UsageError(f"{self.name}: cannot be read back to check it; give the name of a file")
         if self.is_stdout:
             return
         if self._target.is_dir():
@@ -53,13 +56,17 @@ class AtomicOutput:
         self._check()
 
     def _check(self) -> None:
-        for path in (self._target, self.part):
-            if _same_file(self._src, path):
-                raise UsageError(f"{self.name}: output and input are the same file; choose another name")
+        self.refuse_input(self._src)
         if not self._direct and self._target.exists() and not self._overwrite:
             raise self._exists()
         if not self._target.parent.is_dir():
             raise VideoError(f"{self.name}: there is no folder {os.fspath(Path(self.name).parent)}; make it first")
+
+    def refuse_input(self, src: StrPath | None) -> None:
+        """Raise UsageError where `src` is the output, or what is written until that is whole."""
+        for path in () if self.is_stdout else (self._target, self.part):
+            if _same_file(src, path):
+                raise UsageError(f"{self.name}: output and input are the same file; choose another name")
 
     def _exists(self) -> VideoError:
         return VideoError(f"{self.name}: already exists; use -y (overwrite=True) to replace it")
@@ -128,6 +135,17 @@ class AtomicOutput:
             raise type(error)(str(error).replace(str(self.part), self.name)) from error
         if isinstance(error, OSError) and error.errno in _FULL and not isinstance(error, BsqError):
             raise VideoError(f"{self.name}: {error.strerror}; free some space or choose another folder") from error
+
+
+@contextmanager
+def output_file(output: AtomicOutput) -> Iterator[BinaryIO]:
+    """The unfinished file of an output, or standard output, for binary writing."""
+    if output.is_stdout:
+        yield sys.stdout.buffer
+        sys.stdout.buffer.flush()
+    else:
+        with output.part.open("wb") as file:
+            yield file
 
 
 def _sync(path: Path) -> None:

@@ -17,6 +17,7 @@ class Progress:
     bytes: bytes of the .bsq stream written so far (encode) or read so far (decode: None).
     kbps: rate of the stream so far in kbit/s of playing time; expected_bytes: size it heads for.
     eta: seconds left. None = not known (yet).
+    stage: "main", or "samples" during the first pass of an encode to a goal, whose frames are not the video's.
     """
 
     frames: int
@@ -27,6 +28,7 @@ class Progress:
     kbps: float | None = None
     expected_bytes: int | None = None
     eta: float | None = None
+    stage: str = "main"
 
     @property
     def fraction(self) -> float | None:
@@ -44,10 +46,13 @@ ProgressCallback = Callable[[Progress], None]
 class ProgressMeter:
     """Turns counts of frames and bytes into `Progress` and hands it to a callback.
 
-    rate: playing rate in frames per second, for kbit/s.
+    rate: playing rate in frames per second, for kbit/s; stage: see `Progress`.
     """
 
-    def __init__(self, callback: ProgressCallback | None, *, rate: Fraction, total: int | None) -> None:
+    def __init__(
+        self, callback: ProgressCallback | None, *, rate: Fraction, total: int | None, stage: str = "main"
+    ) -> None:
+        self._stage = stage
         self._callback = callback
         self._rate = rate
         self._total = total if total else None
@@ -71,7 +76,7 @@ class ProgressMeter:
         fps = frames / seconds if seconds > 0 else 0.0
         eta = (total - frames) / fps if total is not None and fps > 0 else None
         if stream_bytes is None or frames == 0 or self._rate <= 0:
-            return Progress(frames, total, seconds, fps, stream_bytes, eta=eta)
+            return Progress(frames, total, seconds, fps, stream_bytes, eta=eta, stage=self._stage)
         kbps = stream_bytes * 8 * float(self._rate) / frames / 1000
         expected = None if total is None else round(stream_bytes * total / frames)
-        return Progress(frames, total, seconds, fps, stream_bytes, kbps, expected, eta)
+        return Progress(frames, total, seconds, fps, stream_bytes, kbps, expected, eta, self._stage)

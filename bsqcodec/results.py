@@ -31,6 +31,9 @@ class EncodeStats:
     frame is (6 Y + U + V) / 8 and an identical plane counts as 100 dB.
     bits: what the model spent by part ("motion", "tokens/...").
     frame_bits: what it spent on each frame, in display order; not in `to_dict`.
+    crf: of the header; where a goal was given, the one its first pass found, around which the frames vary.
+    goal: "bitrate" (bit/s), "size" (bytes), "psnr" (dB), "ms-ssim" or None; asked, achieved: its value and result.
+    ms_ssim: mean of the luma over frames; measured for the goal "ms-ssim" only.
     """
 
     frames: int
@@ -46,6 +49,11 @@ class EncodeStats:
     psnr: float
     bits: Mapping[str, float] = field(default_factory=dict)
     frame_bits: Sequence[float] = ()
+    crf: float | None = None
+    goal: str | None = None
+    asked: float | None = None
+    achieved: float | None = None
+    ms_ssim: float | None = None
 
     def to_dict(self) -> dict[str, Any]:
         """The fields as JSON types, rounded to what is meaningful."""
@@ -61,6 +69,7 @@ class DecodeStats:
     dropped: tracks that the output cannot hold, one line each.
     lost_frames: frames that damage cost; concealed_frames: how many of them are in the output as stand-ins, counted in
     `frames`; damage: where the file is damaged. All empty unless `on_error` puts up with damage.
+    first_frame, start: number of the first frame in the stream, and its time in seconds from the stream's first.
     """
 
     frames: int
@@ -71,6 +80,8 @@ class DecodeStats:
     lost_frames: int = 0
     concealed_frames: int = 0
     damage: tuple[Loss, ...] = ()
+    first_frame: int = 0
+    start: float = 0.0
 
     def to_dict(self) -> dict[str, Any]:
         """The fields as JSON types, rounded to what is meaningful."""

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from array import array
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from itertools import islice
 from typing import TYPE_CHECKING, BinaryIO, Protocol
 
 from bsqcodec.container import Gap, Group, StreamHeader, StreamStats, StreamWriter
 from bsqcodec.frames import Frame, Track, TrackPacket, VideoInfo
+from bsqcodec.partreader import GroupPart
 from bsqcodec.progress import ProgressMeter
-from bsqcodec.recovery import Reader, Recovery
+from bsqcodec.rate.control import Control
 from bsqcodec.results import Tally
 
 if TYPE_CHECKING:
@@ -33,11 +35,18 @@ class EncodeRun:
     """One pass of a video through the encoder into the container."""
 
     def __init__(
-        self, file: BinaryIO, header: StreamHeader, video: Source, encoder: GroupEncoder, meter: ProgressMeter
+        self,
+        file: BinaryIO,
+        header: StreamHeader,
+        video: Source,
+        encoder: GroupEncoder,
+        meter: ProgressMeter,
+        control: Control | None = None,
     ) -> None:
         self._video = video
         self._encoder = encoder
         self._meter = meter
+        self._control = control
         self._writer: StreamWriter = StreamWriter(file, header, video.tracks)
         self._packets: list[TrackPacket] = []
         self._packet_bytes = 0
@@ -61,6 +70,8 @@ class EncodeRun:
         if isinstance(item, TrackPacket):
             self._hold(item)
         else:
+            if self._control is not None:
+                self._steer(self._control)
             self._write_groups(self._encoder.push(item))
             self._report()
 
@@ -70,6 +81,13 @@ class EncodeRun:
         self._flush_packets()
         self._writer.close(self._stream_stats())
         self._report()
+
+    def _steer(self, control: Control) -> None:
+        """Set the quality of the next frame."""
+        frame = self._encoder.frames_done
+        y, u, v = self.tally.psnr
+        position = frame - self._encoder.first_frame
+        self._encoder.quality = control.next(frame, position, 8 * self._encoder.bytes_done, (6 * y + u + v) / 8)
 
     def _report(self) -> None:
         self._meter.report(self._encoder.frames_done, max(self.size, self._encoder.bytes_done))
@@ -103,29 +121,25 @@ class EncodeRun:
         return StreamStats(motion, tokens, self.tally.psnr if self.tally.frames else None)
 
 
-def decode_all(reader: Reader, video: VideoWriter, recovery: Recovery, meter: ProgressMeter) -> tuple[int, int]:
-    """Write every frame and packet; returns the numbers of frames and groups written."""
+def decode_all(
+    items: Iterable[GroupPart | list[TrackPacket]],
+    video: VideoWriter,
+    pictures: Callable[[Group | Gap], Iterable[Frame]],
+    meter: ProgressMeter,
+) -> tuple[int, int]:
+    """Write every frame that is wanted and every packet; returns the numbers of frames and groups.
+
+    pictures: decodes a group, frame after frame; it is not asked for more of them than are wanted.
+    """
     frames = groups = 0
-    for item in reader:
-        if isinstance(item, list):
+    for item in items:
+        if not isinstance(item, GroupPart):
             for packet in item:
                 video.write_packet(packet)
             continue
-        for frame in recovery.frames(item):
+        for frame in islice(pictures(item.group), item.wanted.start, item.wanted.stop):
             video.write(frame)
             frames += 1
             meter.report(frames)
-        groups += isinstance(item, Group)
+        groups += isinstance(item.group, Group)
     return frames, groups
-
-
-def frames_in(reader: Reader, file: BinaryIO, conceals: bool) -> int | None:
-    """Frames that decoding will write, lost ones counted where it `conceals`; None when they come through a pipe.
-
-    Reads and checks all of the file first: that takes a moment, where decoding up to the damage
-    could take hours. Raises BitstreamError (TruncatedError) where the damage is, unless the reader salvages.
-    """
-    if not file.seekable():
-        return None
-    kinds = Group | Gap if conceals else Group
-    return sum(len(item.pts) for item in reader if isinstance(item, kinds))

@@ -25,6 +25,11 @@ def size_text(size: float) -> str:
     return f"{size:.3g} TB"
 
 
+def output_name(dst: str) -> str:
+    """What a message calls an output."""
+    return "stdout" if dst == "-" else dst
+
+
 def clock(seconds: float) -> str:
     """Seconds as "1:02" or "1:02:03"."""
     minutes, rest = divmod(round(seconds), 60)
@@ -62,7 +67,10 @@ class Display:
         elif self._terminal.json and self._due(JSON_INTERVAL):
             self._terminal.data({"type": "progress", **progress.to_dict()})
         elif self._plain and self._due(LINE_INTERVAL):
-            self._terminal.say(f"{self._verb} {describe(progress)}")
+            self._terminal.say(f"{self._word(progress)} {describe(progress)}")
+
+    def _word(self, progress: Progress) -> str:
+        return "first pass:" if progress.stage == "samples" else self._verb
 
     def _due(self, interval: float) -> bool:
         now = time.monotonic()
@@ -74,7 +82,12 @@ class Display:
     def _advance(self, bar: RichProgress, progress: Progress) -> None:
         if self._task is None:
             self._task = bar.add_task(self._verb, total=progress.total, state="")
-        bar.update(self._task, completed=progress.frames, total=progress.total, state=describe(progress))
+        bar.update(
+            self._task,
+            completed=progress.frames,
+            total=progress.total,
+            state=f"{self._word(progress)} {describe(progress)}",
+        )
 
     def __enter__(self) -> Self:
         if self._bar is not None:

@@ -9,9 +9,12 @@ from typing import Any, TypeVar
 import rich_click as click
 from click.core import ParameterSource
 
+from bsqcodec.cli.terminal import Terminal
+
 F = TypeVar("F", bound=Callable[..., Any])
 
 IO = "Input and output"
+PART = "Part of the video"
 QUALITY = "Quality"
 SPEED = "Speed and device"
 TALK = "Output and logging"
@@ -42,6 +45,39 @@ def stacked(*decorators: Callable[[F], F]) -> Callable[[F], F]:
     return apply
 
 
+class TimeType(click.ParamType[Any]):
+    """A time as FFmpeg takes it; see `bsqcodec.parts.seconds`."""
+
+    name = "time"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        from bsqcodec.errors import UsageError
+        from bsqcodec.parts import seconds
+
+        try:
+            return seconds(value)
+        except UsageError as error:
+            self.fail(str(error), param, ctx)
+
+
+part_options = stacked(
+    click.option(
+        "--start", type=TimeType(), metavar="TIME", help="Begin at TIME: 12.5 (seconds) or 1:02:03.5.", panel=PART
+    ),
+    click.option("--duration", type=TimeType(), metavar="TIME", help="End TIME later.", panel=PART),
+    click.option(
+        "--skip", type=click.IntRange(0), default=0, metavar="N", help="Begin at frame N instead.", panel=PART
+    ),
+    click.option("--limit", type=click.IntRange(1), metavar="N", help="End after N frames instead.", panel=PART),
+)
+raw_options = stacked(
+    click.option(
+        "--format", metavar="NAME", help="What IN is, by FFmpeg's name, or raw; found out without it.", panel=IO
+    ),
+    click.option("--video-size", metavar="WxH", help="Size of raw video.", panel=IO),
+    click.option("--framerate", metavar="N", help="Frames per second of raw video; 25 without it.", panel=IO),
+    click.option("--pix-fmt", metavar="NAME", help="Pixel format of raw video; yuv420p without it.", panel=IO),
+)
 overwrite_option = click.option("-y", "--overwrite", is_flag=True, help="Replace OUT if it exists.", panel=IO)
 
 where_options = stacked(
@@ -77,6 +113,18 @@ talk_options = stacked(
     ),
     click.option("--json", is_flag=True, help="Progress and result as JSON lines on stdout.", panel=TALK),
 )
+
+
+def begin(ctx: click.Context, opts: dict[str, Any]) -> Terminal:
+    """Apply the options on talking of a command that writes `dst`; they are taken out of `opts`."""
+    terminal: Terminal = ctx.obj
+    quiet, verbose, as_json = opts.pop("quiet"), opts.pop("verbose"), opts.pop("json")
+    if quiet and verbose:
+        raise click.UsageError("-q and -v contradict each other; give one", ctx)
+    terminal.configure(quiet=quiet, verbose=verbose, json=as_json)
+    if as_json and opts["dst"] == "-":
+        raise click.UsageError("--json and '-' both want standard output; give OUT a name", ctx)
+    return terminal
 
 
 def chosen_device(ctx: click.Context) -> str:

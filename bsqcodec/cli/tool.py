@@ -14,6 +14,7 @@ from bsqcodec.cli.completions import completions
 from bsqcodec.cli.exits import report
 from bsqcodec.cli.options import HELP
 from bsqcodec.cli.probe import info
+from bsqcodec.cli.splice import cut, join
 from bsqcodec.cli.terminal import Terminal
 from bsqcodec.cli.training import train
 from bsqcodec.cli.view import view
@@ -58,5 +59,5 @@ def cli() -> None:
     """
 
 
-for command in (encode, decode, info, view, compare, bench, train, completions):
+for command in (encode, decode, cut, join, info, view, compare, bench, train, completions):
     cli.add_command(command)

@@ -52,12 +52,12 @@ class PredictiveCoder:
         self.planes: Planes | None = None
         self.references: context.References | None = None
 
-    def first(self, coder: Coder, quality: int, target: Planes | None) -> Planes:
-        """Code a group's first frame; returns its reconstruction."""
+    def first(self, coder: Coder, quality: int, target: Planes | None, last: int = 0) -> Planes:
+        """Code a group's first frame down to pyramid level `last` (0 = full size); returns its reconstruction."""
         targets = None if target is None else pyramid.build(target, self.h, self.w)
         planes = references = None
         grids = pyramid.level_grids(self.h, self.w)
-        for level in range(pyramid.LEVELS - 1, -1, -1):
+        for level in range(pyramid.LEVELS - 1, last - 1, -1):
             h, w = grids[level]
             if planes is None or references is None:
                 prediction = pyramid.grey(h, w, self.device)

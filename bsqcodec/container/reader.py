@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import BinaryIO
 
 from bsqcodec.container.chunks import FRAMING, ChunkHead, ChunkSource, is_critical
@@ -67,7 +67,20 @@ class StreamReader:
         if source.seekable:
             source = ChunkSource(source.file, self.name, self._body, source.base)
             head = source.begin()
-        groups = frames = 0
+        return self._walk(source, head, 0, 0)
+
+    def iterate_from(self, entries: Sequence[IndexEntry], number: int) -> Iterator[Group | list[TrackPacket]]:
+        """What iterating yields, from group `number` of `entries` (those of `index`) on; nothing before it is read.
+
+        The packets that play with a group are stored before it, so they belong to the step from the group before.
+        """
+        entry = entries[number]
+        source = ChunkSource(self._source.file, self.name, entry.offset, self._source.base)
+        return self._walk(source, source.begin(), number, entry.first_frame)
+
+    def _walk(
+        self, source: ChunkSource, head: ChunkHead | None, groups: int, frames: int
+    ) -> Iterator[Group | list[TrackPacket]]:
         while head is not None and head.kind != b"TAIL":
             item = self._item(source, head, groups, frames)
             if isinstance(item, Group):

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
+from bsqcodec.video.formats import input_format
 from bsqcodec.video.reader import VideoReader, open_video
 from bsqcodec.video.writer import CODECS, VideoWriter, create_video
 
-__all__ = ["CODECS", "VideoReader", "VideoWriter", "create_video", "open_video"]
+__all__ = ["CODECS", "VideoReader", "VideoWriter", "create_video", "input_format", "open_video"]

@@ -18,6 +18,7 @@ from bsqcodec.errors import UsageError, VideoError
 from bsqcodec.frames import Frame, Track, TrackPacket, VideoInfo
 from bsqcodec.video.clip import Clock, Event, limit_frames, skip_frames
 from bsqcodec.video.convert import NATIVE, Converter, describe_colour
+from bsqcodec.video.formats import InputFormat
 from bsqcodec.video.source import Source
 from bsqcodec.video.tracks import stream_label, track_of
 
@@ -26,17 +27,22 @@ UNRELIABLE = {"mpegts", "mpeg"}  # broadcast formats: FFmpeg flags healthy packe
 
 
 def open_video(
-    src: str | os.PathLike[str] | BinaryIO, *, skip: int = 0, limit: int | None = None, threads: int = 0
+    src: str | os.PathLike[str] | BinaryIO,
+    *,
+    skip: int = 0,
+    limit: int | None = None,
+    threads: int = 0,
+    form: InputFormat | None = None,
 ) -> VideoReader:
-    """Open a video for reading; "-" is YUV4MPEG2 on standard input.
+    """Open a video for reading; "-" is standard input, YUV4MPEG2 unless `form` says otherwise.
 
     skip, limit: frames to leave out at the start and frames to read at most; the times of the frames stay.
-    threads: of the decoder, 0 = one per core.
+    threads: of the decoder, 0 = one per core. form: what `input_format` made of the user's word, None = found out.
     Raises VideoError (one line that names the file) when there is no readable video.
     """
     if skip < 0 or (limit is not None and limit < 1):
         raise UsageError(f"skip {skip}, limit {limit}: skip must be 0 or more and limit 1 or more")
-    return VideoReader(Source(src), skip, limit, threads)
+    return VideoReader(Source(src, form), skip, limit, threads)
 
 
 class VideoReader:

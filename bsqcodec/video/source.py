@@ -17,6 +17,7 @@ import av.error
 from av.container import InputContainer
 
 from bsqcodec.errors import VideoError
+from bsqcodec.video.formats import RAW_SUFFIXES, InputFormat
 
 HEAD = 4096  # bytes kept of the start of the input
 FRAME_HEADER = b"FRAME\n"  # of a YUV4MPEG2 frame without parameters
@@ -43,16 +44,17 @@ class CountingReader:
 class Source:
     """An opened input: `container` (PyAV), `name` for messages, `format` (FFmpeg's short names)."""
 
-    def __init__(self, src: str | os.PathLike[str] | BinaryIO) -> None:
+    def __init__(self, src: str | os.PathLike[str] | BinaryIO, form: InputFormat | None = None) -> None:
+        self._form = form
         self.name = display_name(src)
         self.path: Path | None = None
         self.stream: BinaryIO | None = None
         self.counter: CountingReader | None = None
         self.fifo: BinaryIO | None = None
-        y4m = False
         if isinstance(src, (str, os.PathLike)):
             if os.fspath(src) == "-":
-                y4m, self.stream = True, sys.stdin.buffer
+                self.stream = sys.stdin.buffer
+                self._form = form or InputFormat("yuv4mpegpipe")
             else:
                 path = existing_file(Path(src), self.name)
                 if path.is_fifo():  # read once, from front to back
@@ -61,7 +63,7 @@ class Source:
                     self.path = path
         else:
             self.stream = src
-        self.container = self._open("yuv4mpegpipe" if y4m else None)
+        self.container = self._open()
         self.format = self.container.format.name
         if self.format in TEXT_ART:
             self.close()
@@ -73,13 +75,14 @@ class Source:
         if self.fifo is not None:
             self.fifo.close()
 
-    def _open(self, format: str | None) -> InputContainer:
+    def _open(self) -> InputContainer:
+        form = self._form
         file: object = f"file:{self.path}"  # the prefix keeps a colon in the name from being read as a protocol
         if self.stream is not None:
-            file = self.stream if format is None and self.stream.seekable() else CountingReader(self.stream)
+            file = self.stream if form is None and self.stream.seekable() else CountingReader(self.stream)
             self.counter = file if isinstance(file, CountingReader) else None
         try:
-            return av.open(file, "r", format=format)
+            return av.open(file, "r", format=form.name if form else None, options=dict(form.options) if form else {})
         except (av.error.FFmpegError, OSError, ValueError) as error:
             raise VideoError(f"{self.name}: {self._why_not(error)}") from error
 
@@ -91,7 +94,11 @@ class Source:
             return "the file is cut short or damaged (no MP4 index); copy or download it again"
         if isinstance(error, PermissionError):
             return "permission denied; check the rights of the file"
+        if self._form is None and self.path is not None and self.path.suffix.lower() in RAW_SUFFIXES:
+            return "raw video does not say what it is; add --format raw --video-size 640x360 --framerate 25"
         reason = getattr(error, "strerror", None) or str(error)
+        if self._form is not None:
+            return f"not {self._form.name} ({reason}); give another --format"
         return f"not a video that FFmpeg can read ({reason}); give a file that FFmpeg can play"
 
     def head(self) -> bytes:

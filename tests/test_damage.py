@@ -541,3 +541,16 @@ def test_a_newer_file_is_refused_not_salvaged(whole):
     assert PREAMBLE == whole[:12]
     with pytest.raises(BsqError):
         SalvageReader(io.BytesIO(b"RIFF" + whole))
+
+
+@pytest.mark.parametrize("option", [{"start": 0.1}, {"limit": 3}, {"keyframes": True}])
+def test_parts_and_previews_of_damaged_files_are_refused(work, whole, option):
+    with pytest.raises(UsageError, match="decoded whole"):
+        work.decode(whole, on_error="conceal", **option)
+
+
+def test_tensors_and_tokens_want_whole_files(work, whole):
+    with work.play(whole, on_error="conceal") as video:
+        for iterate in (video.tensors, video.tokens):
+            with pytest.raises(UsageError, match="whole files only"):
+                next(iterate())

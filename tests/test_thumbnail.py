@@ -96,4 +96,4 @@ def test_models_without_sizes_say_so(tmp_path):
     with pytest.raises(UsageError, match="no smaller sizes"):
         check_scales(model)
     with pytest.raises(UsageError, match="no smaller sizes"):
-        Preview.of(True, "1/2").decoder(model, VideoInfo(64, 48))
+        Preview.of(True, "1/2").decoder(model, VideoInfo(64, 48), lambda group: iter(()))

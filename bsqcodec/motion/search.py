@@ -1,8 +1,9 @@
 """Motion estimation (encoder only): vectors that predict well for the bits they cost.
 
 Every stage keeps, per block, the vector of least D + lam * R among its candidates. D is the sum of absolute luma
-differences (SAD), in the sub-pixel stages of their orthonormal 8x8 Hadamard transform (SATD; equal to SAD for white
-noise). R estimates the bits that `vectors.py` will spend on the difference to what the neighbours predict. Stages:
+differences (SAD), in the sub-pixel stages what the residual will come to in error and bits, read off its orthonormal
+8x8 Hadamard transform (`_Matcher.residual_cost`). R estimates the bits that `vectors.py` will spend on the difference
+to what the neighbours predict, or to the field before where that is nearer. Stages:
 exhaustive search on shrunken frames, candidates from all sides in vectorised sweeps, refinement to quarter pixels
 against the true interpolation, and the split decision.
 
@@ -26,6 +27,11 @@ RING = tuple((x, y) for y in (-1, 0, 1) for x in (-1, 0, 1) if x or y)
 CROSS = ((-1, 0), (1, 0), (0, -1), (0, 1))
 BORDER = 12  # luma pixels: a block that starts further outside sees only repeated edge samples
 SPLIT_BITS = 1.5  # bits a split costs beyond its vectors
+LAM_STEPS = 0.4  # lam in quantisation steps (`settings.motion_lambda`)
+BIT_PRICE = 0.2  # steps^2 a bit of a level is worth (`settings.LEVEL_PRICES`, inter frames)
+# A coefficient of c steps costs its square while it stays silent, and what its level's bits are worth once it does not.
+# Measured: 1 % fewer bits than SATD; 0.5 .. 1.4 and 0.3 .. 0.6 lie within 0.5 % of it (benchmarks/EXPERIMENTS.md).
+CODED_COST, OCTAVE_COST = 0.85, 0.5  # steps^2: of a level of 1, and for every doubling
 
 
 @dataclass(frozen=True)
@@ -58,6 +64,7 @@ def estimate(
     Returns a field whose `cost` is the mean absolute luma difference of the prediction.
     """
     work = _Matcher(current[0], reference[0], lam)
+    work.before = None if previous is None else previous.vectors[::2, ::2].to(work.device).reshape(-1, 2).int()
     plan = EFFORTS[effort]
     starts, small_starts = _starts(work, current[0], reference[0], previous, plan)
     vectors = _sub_pixel(work, plan, _whole_pixel(work, plan, starts))
@@ -92,6 +99,7 @@ class _Matcher:
 
     def __init__(self, current: Tensor, reference: Tensor, lam: float) -> None:
         self.lam = lam
+        self.before: Tensor | None = None  # the field before's base vectors [M, 2]
         self.h8, self.w8 = current.shape[0] // 8, current.shape[1] // 8
         self.h16, self.w16 = (self.h8 + 1) // 2, (self.w8 + 1) // 2
         self.device = current.device
@@ -116,20 +124,37 @@ class _Matcher:
         whole = functional.pad(luma, padding).reshape(self.h16, 2, 8, self.w16, 2, 8)
         return whole.permute(1, 4, 0, 3, 2, 5).reshape(4, self.h16 * self.w16, 64)
 
-    def distortions(self, vectors: Tensor, satd: bool) -> Tensor:
+    def distortions(self, vectors: Tensor, residual: bool) -> Tensor:
         """int32 [K, 4, M, 2] or [K, 1, M, 2] -> float [K, 4, M], 0 for blocks that do not exist."""
-        return torch.stack([self._distortion(one, satd) for one in vectors])
+        return torch.stack([self._distortion(one, residual) for one in vectors])
 
-    def _distortion(self, vectors: Tensor, satd: bool) -> Tensor:
+    def _distortion(self, vectors: Tensor, residual: bool) -> Tensor:
         x = (self.x + (vectors[..., 0] >> 2)).clamp_(-BORDER, self.limit[0]) + BORDER
         y = (self.y + (vectors[..., 1] >> 2)).clamp_(-BORDER, self.limit[1]) + BORDER
         phase = (vectors[..., 1] & 3) * 4 + (vectors[..., 0] & 3)
         start = phase * self.planes[0].numel() + y * self.stride + x
         index = (start[..., None] + self.inside).reshape(-1)
         error = self.planes.reshape(-1).index_select(0, index).float().reshape(4, -1, 64).sub_(self.target)
-        if satd:
-            error = error @ self.hadamard
-        return error.abs_().sum(-1) * self.exists
+        cost = self.residual_cost(error @ self.hadamard) if residual else error.abs_().sum(-1)
+        return cost * self.exists
+
+    def residual_cost(self, coefficients: Tensor) -> Tensor:
+        """What residuals [..., 64] will cost in error and bits, in units of lam a bit: [...].
+
+        A coefficient that stays below the dead zone costs its square, one above it the bits of its level, which grow
+        with its logarithm. Without a price (lam 0) the sum of absolute values (SATD).
+        """
+        if not self.lam:
+            return coefficients.abs_().sum(-1)
+        square = coefficients.mul_(LAM_STEPS / self.lam).square_()  # steps^2
+        coded = square.clamp(min=1).log2_().mul_(OCTAVE_COST / 2).add_(CODED_COST)
+        total: Tensor = torch.minimum(square, coded).sum(-1) * (self.lam / BIT_PRICE)
+        return total
+
+    def bits(self, vectors: Tensor, expected: Tensor) -> Tensor:
+        """Estimated bits of vectors [..., M, 2] where the neighbours say `expected` [M, 2]: [..., M]."""
+        bits = vector_bits(vectors - expected)
+        return bits if self.before is None else torch.minimum(bits, vector_bits(vectors - self.before))
 
     def grid(self, vectors: Tensor) -> Tensor:
         """[M, 2] -> [h16, w16, 2]."""
@@ -139,19 +164,19 @@ class _Matcher:
         """[M, 2] -> [M, 2], what the neighbours predict."""
         return predict_vectors(self.grid(vectors)).reshape(-1, 2)
 
-    def best(self, candidates: Tensor, vectors: Tensor, distortion: Tensor, satd: bool) -> tuple[Tensor, Tensor]:
+    def best(self, candidates: Tensor, vectors: Tensor, distortion: Tensor, residual: bool) -> tuple[Tensor, Tensor]:
         """Replace vectors [M, 2] of distortion [M] by better ones among candidates [K, M, 2]; returns both anew.
 
         Equal costs keep what is there. Blocks change like the squares of a chessboard, half of them at a time,
         because the price of a vector depends on its neighbours and two of them may otherwise swap for ever.
         """
         candidates = candidates.clamp(-VECTOR_LIMIT, VECTOR_LIMIT)
-        errors = self.distortions(candidates[:, None], satd).sum(1)  # [K, M]
+        errors = self.distortions(candidates[:, None], residual).sum(1)  # [K, M]
         for colour in (0, 1):
             expected = self.prediction(vectors)
-            price = errors + self.lam * vector_bits(candidates - expected)
+            price = errors + self.lam * self.bits(candidates, expected)
             chosen = price.argmin(0)[None]
-            here = distortion + self.lam * vector_bits(vectors - expected)
+            here = distortion + self.lam * self.bits(vectors, expected)
             better = (price.gather(0, chosen)[0] < here) & (self.parity == colour)
             found = candidates.gather(0, chosen[..., None].expand(1, -1, 2))[0]
             vectors = torch.where(better[:, None], found, vectors)
@@ -291,11 +316,11 @@ def _sub_pixel(work: _Matcher, plan: _Effort, vectors: Tensor) -> Tensor:
     return _sweep(work, 1, vectors, distortion, True)[0]
 
 
-def _sweep(work: _Matcher, times: int, vectors: Tensor, distortion: Tensor, satd: bool) -> tuple[Tensor, Tensor]:
+def _sweep(work: _Matcher, times: int, vectors: Tensor, distortion: Tensor, residual: bool) -> tuple[Tensor, Tensor]:
     """Offer every block the vectors of its neighbours."""
     for _ in range(times):
         sides = _neighbours(work.grid(vectors)).reshape(4, -1, 2)
-        vectors, distortion = work.best(sides, vectors, distortion, satd)
+        vectors, distortion = work.best(sides, vectors, distortion, residual)
     return vectors, distortion
 
 

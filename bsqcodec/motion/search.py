@@ -60,7 +60,8 @@ def estimate(
 
     current, reference: 8-bit planes as in `compensate` (uint8, or float32 with the same integers); only luma is used.
     lam: price of a bit in units of absolute luma difference, >= 0 (x264's lambda at qp: 2^(qp/6 - 2)).
-    previous: field of the frame before (same shape): candidates, and vectors near them are cheap. effort: 0 (fast), 1, 2 (thorough).
+    previous: field of the frame before (same shape): candidates, and vectors near them are cheap.
+    effort: 0 (fast), 1, 2 (thorough).
     Returns a field whose `cost` is the mean absolute luma difference of the prediction.
     """
     work = _Matcher(current[0], reference[0], lam)

@@ -130,6 +130,12 @@ class Tally:
         return y, u, v
 
     @property
+    def overall_psnr(self) -> float:
+        """(6 Y + U + V) / 8 of `psnr`, in dB."""
+        y, u, v = self.psnr
+        return (6 * y + u + v) / 8
+
+    @property
     def duration(self) -> float:
         """Playing time in seconds; the nominal rate fills in a last frame of unknown duration."""
         if self._first_pts is None:
@@ -152,7 +158,7 @@ class Tally:
             psnr_y=y,
             psnr_u=u,
             psnr_v=v,
-            psnr=(6 * y + u + v) / 8,
+            psnr=self.overall_psnr,
             bits=dict(self.bits),
             frame_bits=self.frame_bits,
         )

@@ -85,9 +85,8 @@ class EncodeRun:
     def _steer(self, control: Control) -> None:
         """Set the quality of the next frame."""
         frame = self._encoder.frames_done
-        y, u, v = self.tally.psnr
         position = frame - self._encoder.first_frame
-        self._encoder.quality = control.next(frame, position, 8 * self._encoder.bytes_done, (6 * y + u + v) / 8)
+        self._encoder.quality = control.next(frame, position, 8 * self._encoder.bytes_done, self.tally.overall_psnr)
 
     def _report(self) -> None:
         self._meter.report(self._encoder.frames_done, max(self.size, self._encoder.bytes_done))

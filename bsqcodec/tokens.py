@@ -47,7 +47,8 @@ class Tokens:
     empty for a causal model.
     vectors: int16 [T - 1, h, w, 2], (dx, dy) of frames 1 .. T - 1 in quarter luma samples, |component| <= 511; x is
     predicted from x + dx / 4 of the frame before. split: bool [T - 1, ceil(h/2), ceil(w/2)], 16x16 blocks whose four
-    vectors may differ. Both have length 0 for a causal model.
+    vectors may differ. filters: bool [T - 1, ceil(h/4), ceil(w/4)], where the decoder's transformer changes tokens
+    without levels. All three have length 0 for a causal model.
     qualities: T quality indices 0..255, 28 of them double the quantisation step. width, height: luma samples.
     """
 
@@ -55,6 +56,7 @@ class Tokens:
     coarse: tuple[Levels, ...]
     vectors: Levels
     split: npt.NDArray[np.bool_]
+    filters: npt.NDArray[np.bool_]
     qualities: tuple[int, ...]
     width: int
     height: int
@@ -89,7 +91,7 @@ class Tokens:
         """All bits of each token, uint8 0 or 1, [T, h, w, L].
 
         A causal model's L = C are the bits of the paper's code; otherwise L = 24 C, the bits of one channel after the
-        other. `coarse`, `vectors` and `split` are not in it.
+        other. `coarse`, `vectors`, `split` and `filters` are not in it.
         """
         if self.is_binary:
             return (self.levels > 0).astype(np.uint8)
@@ -136,8 +138,9 @@ class Tokens:
         _check_bits(bits, bits.shape)
         _, h, w, _ = bits.shape
         levels = bits.astype(np.int16) * 2 - 1
-        vectors, split = np.zeros((0, h, w, 2), np.int16), np.zeros((0, -(-h // 2), -(-w // 2)), np.bool_)
-        return Tokens(levels, (), vectors, split, (quality,) * len(bits), width, height)
+        vectors = np.zeros((0, h, w, 2), np.int16)
+        split, filters = (np.zeros((0, -(-h // n), -(-w // n)), np.bool_) for n in (2, 4))
+        return Tokens(levels, (), vectors, split, filters, (quality,) * len(bits), width, height)
 
     def __repr__(self) -> str:
         frames, h, w, channels = self.levels.shape
@@ -223,7 +226,8 @@ class Tokenizer:
             for vectors, split in zip(tokens.vectors, tokens.split, strict=True)
         ]
         coarse = [torch.from_numpy(levels).to(device) for levels in tokens.coarse]
-        return GroupLevels(torch.from_numpy(tokens.levels).to(device), coarse, fields, list(tokens.qualities))
+        levels = torch.from_numpy(tokens.levels).to(device)
+        return GroupLevels(levels, coarse, fields, list(tokens.qualities), list(tokens.filters))
 
 
 def tokens_of(group: GroupLevels, width: int, height: int) -> Tokens:
@@ -234,7 +238,10 @@ def tokens_of(group: GroupLevels, width: int, height: int) -> Tokens:
     for i, field in enumerate(group.fields):
         vectors[i], split[i] = field.vectors.cpu().numpy(), field.split.cpu().numpy()
     coarse = tuple(levels.cpu().numpy() for levels in group.coarse)
-    return Tokens(group.levels.cpu().numpy(), coarse, vectors, split, tuple(group.qualities), width, height)
+    filters = np.zeros((len(group.fields), -(-h // 4), -(-w // 4)), np.bool_)
+    for i, flags in enumerate(group.filters):
+        filters[i] = flags
+    return Tokens(group.levels.cpu().numpy(), coarse, vectors, split, filters, tuple(group.qualities), width, height)
 
 
 def _frames(frames: Sequence[AnyPicture]) -> list[Frame]:
@@ -273,8 +280,10 @@ def _check_tokens(tokens: Tokens, channels: int, causal: bool) -> None:
     for part, shape in zip(tokens.coarse, coarse, strict=True):
         _check_array("coarse", part, shape, MAX_LEVEL)
     _check_array("vectors", tokens.vectors, (fields, h, w, 2), MAX_VECTOR)
-    if tokens.split.shape != (fields, -(-h // 2), -(-w // 2)) or tokens.split.dtype != np.bool_:
-        raise UsageError(f"split: {tokens.split.dtype} {tokens.split.shape}; must be bool, one flag a 16x16 block")
+    for name, flags, size in (("split", tokens.split, 2), ("filters", tokens.filters, 4)):
+        if flags.shape != (fields, -(-h // size), -(-w // size)) or flags.dtype != np.bool_:
+            side = size * TOKEN
+            raise UsageError(f"{name}: {flags.dtype} {flags.shape}; must be bool, one flag a {side}x{side} block")
     if causal and not tokens.is_binary:
         raise UsageError("levels: these tokens hold amplitudes; this model's are +-1, one bit a channel")
 

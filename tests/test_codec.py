@@ -17,11 +17,12 @@ from hypothesis import strategies as st
 
 import bsqcodec
 from bsqcodec.codec import EncodedGroup, GroupEncoder, Model, check_model, decode_group, load_model
-from bsqcodec.codec.model import KERNEL_VARIABLE, ModelConfig, save_model
+from bsqcodec.codec.model import ModelConfig, save_model
 from bsqcodec.codec.settings import INTER_OFFSETS, inter_quality, intra_quality, is_cut
 from bsqcodec.container import StreamHeader
 from bsqcodec.errors import BitstreamError, DeviceError, UsageError, WeightsMismatchError
 from bsqcodec.frames import Frame, VideoInfo
+from bsqcodec.integer.kernels import KERNEL_VARIABLE
 from bsqcodec.motion import default_tables as motion_tables
 from bsqcodec.prior.network import PriorConfig, PriorNetwork
 from bsqcodec.prior.tables import default_tables

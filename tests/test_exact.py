@@ -21,9 +21,9 @@ from exactness import CLIP, QUICK, VARIANTS, BitHash, Variant, decoded_hash, enc
 from test_prior import coder_sums
 
 from bsqcodec.codec import load_model
-from bsqcodec.codec.model import KERNEL_VARIABLE
 from bsqcodec.integer.arithmetic import Float32, Int8, int8_is_exact
-from bsqcodec.prior.network import MASKED
+from bsqcodec.integer.blocks import MASKED
+from bsqcodec.integer.kernels import KERNEL_VARIABLE
 
 CPU = torch.device("cpu")
 

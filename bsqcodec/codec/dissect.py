@@ -141,14 +141,14 @@ def dissect(model: Model, group: Group, info: VideoInfo) -> Iterator[Parts]:
 
 def group_levels(model: Model, group: Group, info: VideoInfo) -> GroupLevels:
     """All that a group's streams carry. Raises BitstreamError as `decode_group` does."""
-    observed = Observed(model.tokens)
-    for _ in decode_planes(replace(model, tokens=observed), group, info):  # type: ignore[arg-type]
+    observed, filters = Observed(model.tokens), list[np.ndarray]()
+    for _ in decode_planes(replace(model, tokens=observed), group, info, filters):  # type: ignore[arg-type]
         pass
     levels = [levels for levels, _ in observed.seen]
     causal = isinstance(model.tokenizer, CausalTokenizer)
     small = 0 if causal else pyramid.LEVELS - 1
     fields = [field for field, _ in _moved(model, group, info) if field is not None]
-    return GroupLevels(torch.stack(levels[small:]), levels[:small][::-1], fields, list(group.qualities))
+    return GroupLevels(torch.stack(levels[small:]), levels[:small][::-1], fields, list(group.qualities), filters)
 
 
 def spread(costs: list[Costs]) -> Costs:

@@ -193,18 +193,27 @@ def decode_group(model: Model, group: Group, info: VideoInfo) -> Iterator[Frame]
         yield to_frame(planes, info, pts, duration)
 
 
-def decode_planes(model: Model, group: Group, info: VideoInfo) -> Iterator[Planes]:
-    """The padded planes of a group's frames, uint8 on the model's device. Raises as `decode_group` does."""
+def decode_planes(
+    model: Model, group: Group, info: VideoInfo, filters: list[np.ndarray] | None = None
+) -> Iterator[Planes]:
+    """The padded planes of a group's frames, uint8 on the model's device. Raises as `decode_group` does.
+
+    filters: where the flags of its inter frames are put (`FilterFlags.seen`), if anywhere.
+    """
     h, w = token_grid(info.width, info.height)
     reader = Reader(BitDecoder(group.tokens))
     if isinstance(model.tokenizer, CausalTokenizer):
         return iter(decode_causal(model, reader, len(group.pts), h, w, group.qualities))
-    return _decode_predictive(model, reader, group, h, w)
+    return _decode_predictive(model, reader, group, h, w, filters)
 
 
-def _decode_predictive(model: Model, reader: Reader, group: Group, h: int, w: int) -> Iterator[Planes]:
+def _decode_predictive(
+    model: Model, reader: Reader, group: Group, h: int, w: int, filters: list[np.ndarray] | None
+) -> Iterator[Planes]:
     assert not isinstance(model.tokenizer, CausalTokenizer)
     coder = PredictiveCoder(model.tokenizer, model.tokens, h, w, model.device)
+    if filters is not None:
+        coder.filters.seen = filters
     vectors, state = BitDecoder(group.motion), MotionState(model.motion)
     motion: MotionField | None = None
     for i, quality in enumerate(group.qualities):

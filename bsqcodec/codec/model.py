@@ -1,7 +1,8 @@
 """A model: tokenizer, prior, motion tables and their configuration, as one safetensors file.
 
 The file's metadata holds the configuration as JSON under "bsqcodec"; its SHA-256 is the model's identity in streams.
-Tensors: tokenizer.* (float16), prior.* (int8 weights, int32 biases), table.* (uint16), motion.*.
+Tensors: tokenizer.* (float16; of a predictive tokenizer only the encoder), decoder.* and prior.* (int8 weights, int32
+biases), table.* (uint16), motion.*.
 """
 
 from __future__ import annotations
@@ -20,7 +21,9 @@ import torch
 from torch import nn
 
 from bsqcodec.errors import DeviceError, UsageError, WeightsMismatchError
-from bsqcodec.integer.arithmetic import Float32, Int8, freeze, int8_is_exact
+from bsqcodec.integer.arithmetic import freeze
+from bsqcodec.integer.blocks import integers, load_integers
+from bsqcodec.integer.kernels import best_kernel
 from bsqcodec.motion import MotionTables
 from bsqcodec.prior.coding import TokenCoder
 from bsqcodec.prior.network import PriorConfig, PriorNetwork
@@ -32,8 +35,6 @@ if TYPE_CHECKING:
     from bsqcodec.container import StreamHeader
 
 METADATA = "bsqcodec"
-KERNELS = ("auto", "int8", "float32")
-KERNEL_VARIABLE = "BSQCODEC_KERNEL"  # the same integers whichever is chosen; for tests and timings
 _UNFIT = (KeyError, TypeError, ValueError, RuntimeError, safetensors.SafetensorError)  # what bytes of other kinds raise
 Config = TypeVar("Config")
 
@@ -128,15 +129,18 @@ def build_model(data: bytes, name: str, device: torch.device, note: str) -> Mode
     try:
         config = _metadata(data)
         arrays = safetensors.numpy.load(data)
-        tokenizer = _tokenizer(config, arrays).eval().requires_grad_(False).to(device)
+        tokenizer = _tokenizer(config, arrays)
         network = _prior(config, arrays)
-        freeze(network)
-        network = network.eval().requires_grad_(False).to(device)
         tables = Tables.from_arrays(arrays)
         motion = MotionTables.from_arrays(arrays)
     except _UNFIT as error:
         raise WeightsMismatchError(f"{name}: not weights of bsqcodec ({error}); check --weights") from error
-    ops = (Int8 if _kernel(device) == "int8" else Float32)(tables.exp_tensor(device))
+    ops = best_kernel(device)(tables.exp_tensor(device))
+    if isinstance(tokenizer, PredictiveTokenizer):
+        tokenizer.decoder.freeze(ops)
+    freeze(network)
+    tokenizer = tokenizer.eval().requires_grad_(False).to(device)
+    network = network.eval().requires_grad_(False).to(device)
     tokens = TokenCoder(network, ops, tables)
     return Model(config, hashlib.sha256(data).digest(), device, note, tokenizer, tokens, motion)
 
@@ -159,8 +163,10 @@ def save_model(
     path: Path, config: ModelConfig, tokenizer: nn.Module, prior: PriorNetwork, tables: Tables, motion: MotionTables
 ) -> bytes:
     """Write a weights file; returns its SHA-256."""
-    arrays = {f"tokenizer.{k}": v.detach().half().numpy() for k, v in tokenizer.state_dict().items()}
-    arrays |= {f"prior.{key}": value for key, value in prior.integers().items()}
+    arrays = {f"tokenizer.{k}": v.detach().half().numpy() for k, v in _floats(tokenizer).items()}
+    if isinstance(tokenizer, PredictiveTokenizer):
+        arrays |= {f"decoder.{key}": value for key, value in tokenizer.decoder.integers().items()}
+    arrays |= {f"prior.{key}": value for key, value in integers(prior).items()}
     arrays |= tables.to_arrays() | motion.to_arrays()
     contiguous = {key: np.ascontiguousarray(value) for key, value in arrays.items()}
     data = safetensors.numpy.save(contiguous, metadata={METADATA: config.to_json()})
@@ -202,39 +208,31 @@ def _device(device: str) -> tuple[torch.device, str]:
     return torch.device(device), f"{device} (asked for: {torch.cuda.get_device_name(int(index))})"
 
 
-def _kernel(device: torch.device) -> str:
-    """The kernel to use: int8 where it is exact and fast (AVX-512 or CUDA), else float32."""
-    wanted = os.environ.get(KERNEL_VARIABLE, "auto")
-    if wanted not in KERNELS:
-        raise UsageError(f"{KERNEL_VARIABLE}={wanted}: not a kernel; use {', '.join(KERNELS)}")
-    if wanted == "float32":
-        return wanted
-    exact = int8_is_exact(device)
-    if wanted == "int8" and not exact:
-        raise DeviceError("this machine's int8 kernel is not exact; unset " + KERNEL_VARIABLE)
-    fast = device.type == "cuda" or torch.backends.cpu.get_cpu_capability().startswith("AVX512")
-    return "int8" if exact and (fast or wanted == "int8") else "float32"
-
-
 def _tokenizer(config: ModelConfig, arrays: dict[str, np.ndarray]) -> PredictiveTokenizer | CausalTokenizer:
     tokenizer: PredictiveTokenizer | CausalTokenizer
     if isinstance(config.tokenizer, PredictiveConfig):
         tokenizer = PredictiveTokenizer(config.tokenizer)
+        tokenizer.decoder.load_integers(_part(arrays, "decoder."))
     else:
         tokenizer = CausalTokenizer(config.tokenizer)
-    tokenizer.load_state_dict(_state(arrays, "tokenizer."))
+    state = {key: torch.from_numpy(value.astype(np.float32)) for key, value in _part(arrays, "tokenizer.").items()}
+    if set(state) != set(_floats(tokenizer)):
+        raise ValueError("its tensors are not those of a tokenizer")
+    tokenizer.load_state_dict(state, strict=False)
     return tokenizer
+
+
+def _floats(tokenizer: nn.Module) -> dict[str, torch.Tensor]:
+    """The tensors of a tokenizer that are stored as float16: all but a predictive decoder's."""
+    whole = isinstance(tokenizer, CausalTokenizer)
+    return {k: v for k, v in tokenizer.state_dict().items() if whole or not k.startswith("decoder.")}
 
 
 def _prior(config: ModelConfig, arrays: dict[str, np.ndarray]) -> PriorNetwork:
     network = PriorNetwork(config.prior)
-    network.load_integers({k.removeprefix("prior."): v for k, v in arrays.items() if k.startswith("prior.")})
+    load_integers(network, _part(arrays, "prior."), "prior")
     return network
 
 
-def _state(arrays: dict[str, np.ndarray], prefix: str) -> dict[str, torch.Tensor]:
-    return {
-        key.removeprefix(prefix): torch.from_numpy(value.astype(np.float32))
-        for key, value in arrays.items()
-        if key.startswith(prefix)
-    }
+def _part(arrays: dict[str, np.ndarray], prefix: str) -> dict[str, np.ndarray]:
+    return {key.removeprefix(prefix): value for key, value in arrays.items() if key.startswith(prefix)}

@@ -6,20 +6,25 @@ Legend: h w token rows and columns of the frame; planes are uint8 (luma [8h, 8w]
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Protocol
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from bsqcodec.codec import pyramid
-from bsqcodec.codec.settings import level_prices
+from bsqcodec.codec.filtering import FilterFlags
+from bsqcodec.codec.settings import CHROMA_ERROR, FILTER_PRICE, level_prices
 from bsqcodec.motion import MotionField, compensate
 from bsqcodec.prior import context
 from bsqcodec.prior.choice import Wanted
 from bsqcodec.prior.coding import Coder
 from bsqcodec.prior.network import PriorConfig
-from bsqcodec.tokenizer.predictive import INTER, PredictiveTokenizer
-from bsqcodec.tokenizer.transform import SAMPLES, Planes, pack, unpack
+from bsqcodec.tokenizer.predictive import PredictiveTokenizer
+from bsqcodec.tokenizer.quality import step
+from bsqcodec.tokenizer.reconstruction import INTER, pixels
+from bsqcodec.tokenizer.transform import LUMA, SAMPLES, Planes, pack, unpack
 
 
 class TokenModel(Protocol):
@@ -34,6 +39,7 @@ class PredictiveCoder:
     """The coding loop of a group. State: the last reconstruction, the references of the prior.
 
     tune: the metric an encoder is after ("psnr" or "ms-ssim"); decoding does not depend on it.
+    filters: flags of the inter frames, for decoding without a stream (`FilterFlags`).
     """
 
     def __init__(
@@ -44,6 +50,7 @@ class PredictiveCoder:
         w: int,
         device: torch.device,
         tune: str = "psnr",
+        filters: Iterable[np.ndarray] = (),
     ):
         self.tokenizer, self.tokens, self.h, self.w, self.device = tokenizer, tokens, h, w, device
         self.tune = tune
@@ -51,6 +58,7 @@ class PredictiveCoder:
         self.quality = 0  # index of the last frame
         self.planes: Planes | None = None
         self.references: context.References | None = None
+        self.filters = FilterFlags(h, w, filters)
 
     def first(self, coder: Coder, quality: int, target: Planes | None, last: int = 0) -> Planes:
         """Code a group's first frame down to pyramid level `last` (0 = full size); returns its reconstruction."""
@@ -101,13 +109,28 @@ class PredictiveCoder:
             if target is not None:
                 latent = self.tokenizer.latents(pack(target).float().unsqueeze(0), predicted, *which)
                 levels = self.tokenizer.levels(latent, which[1])[0]
-                wanted = Wanted(latent[0], self.tokenizer.offset, level_prices(target[0], kind, self.tune))
+                wanted = Wanted(latent[0], self.tokenizer.decoder.offset, level_prices(target[0], kind, self.tune))
             features = context.features(references, self.extra(quality, kind, vectors, h, w), self.tokens.config)
             levels = self.tokens.code(coder, features, levels, wanted)
-            latent = self.tokenizer.dequantise(levels.unsqueeze(0))
-            samples = self.tokenizer.reconstruct(latent, predicted, *which)
-            y, u, v = unpack(samples[0].round().clamp(0, 255).to(torch.uint8))
+            latent = self.tokenizer.decoder.dequantise(levels.unsqueeze(0))
+            base, corrected = self.tokenizer.decoder(latent, predicted, *which)
+            samples = corrected[0]
+            if kind == INTER:
+                samples = self._filtered(coder, levels, base[0], samples, quality, target)
+            y, u, v = unpack(pixels(samples))
             return (y.contiguous(), u.contiguous(), v.contiguous()), levels
+
+    def _filtered(
+        self, coder: Coder, levels: Tensor, base: Tensor, corrected: Tensor, quality: int, target: Planes | None
+    ) -> Tensor:
+        """Samples [h, w, 96] of an inter frame: of silent tokens, corrected ones only where a flag says so."""
+        silent = (levels == 0).all(-1)
+        gain = None
+        if target is not None:
+            wanted = pack(target).float()
+            gain = _error(pixels(base), wanted) - _error(pixels(corrected), wanted)
+        price = FILTER_PRICE * step(quality) ** 2
+        return torch.where(self.filters.code(coder, silent, gain, price)[..., None], corrected, base)
 
     def extra(self, quality: int, kind: int, vectors: Tensor | None, h: int, w: int) -> Tensor:
         """`context.auxiliary` of a picture of h x w tokens that is about to be coded."""
@@ -122,3 +145,9 @@ class PredictiveCoder:
             vectors=vectors,
             device=self.device,
         )
+
+
+def _error(samples: Tensor, wanted: Tensor) -> Tensor:
+    """Squared error of each token, its chroma weighed by CHROMA_ERROR: [h, w, 96] twice -> [h, w]."""
+    error = (samples.float() - wanted) ** 2
+    return error[..., :LUMA].sum(-1) + CHROMA_ERROR * error[..., LUMA:].sum(-1)

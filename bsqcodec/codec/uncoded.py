@@ -7,7 +7,7 @@ Legend: T frames, h w token rows and columns, C channels; planes are padded uint
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 import torch
@@ -30,13 +30,15 @@ class GroupLevels:
     """All that a group's streams would carry.
 
     levels: int16 [T, h, w, C]. coarse: of the first frame at 1/2, 1/4 and 1/8 of its size, int16 [h_k, w_k, C]; empty
-    for causal models. fields: motion of frames 1 .. T - 1; empty for causal models. qualities: T quality indices.
+    for causal models. fields: motion of frames 1 .. T - 1; filters: their flags, bool [ceil(h/4), ceil(w/4)]; both are
+    empty for causal models. qualities: T quality indices.
     """
 
     levels: Tensor
     coarse: list[Tensor]
     fields: list[MotionField]
     qualities: list[int]
+    filters: list[np.ndarray] = field(default_factory=list)
 
 
 class PassThrough:
@@ -90,7 +92,7 @@ def analyse(model: Model, targets: list[Planes], quality: int) -> GroupLevels:
         fields.append(estimate(target, reference, price, fields[-1] if fields else None))
         reference = coder.next(NoCoder(), qualities[-1], fields[-1], target)
     small, frames = keeping.seen[: pyramid.LEVELS - 1], keeping.seen[pyramid.LEVELS - 1 :]
-    return GroupLevels(torch.stack(frames), small[::-1], fields, qualities)
+    return GroupLevels(torch.stack(frames), small[::-1], fields, qualities, coder.filters.seen)
 
 
 def synthesise(model: Model, group: GroupLevels) -> list[Planes]:
@@ -99,8 +101,8 @@ def synthesise(model: Model, group: GroupLevels) -> list[Planes]:
         return causal.synthesise(model, group.levels, group.qualities[0])
     passing = PassThrough(model.config.prior, [*group.coarse[::-1], *group.levels])
     _, h, w, _ = group.levels.shape
-    coder = PredictiveCoder(model.tokenizer, passing, h, w, model.device)
+    coder = PredictiveCoder(model.tokenizer, passing, h, w, model.device, filters=group.filters)
     pictures = [coder.first(NoCoder(), group.qualities[0], None)]
-    for quality, field in zip(group.qualities[1:], group.fields, strict=True):
-        pictures.append(coder.next(NoCoder(), quality, field, None))
+    for quality, moved in zip(group.qualities[1:], group.fields, strict=True):
+        pictures.append(coder.next(NoCoder(), quality, moved, None))
     return pictures

@@ -1,12 +1,13 @@
-"""The integer operations of format 1, through whatever kernel is fastest, and their twin for training.
+"""The integer operations of the format, through whatever kernel is fastest, and their twin for training.
 
-Fixed-point formats (value = integer / 2^fraction):
-    activation  int8   fraction 4   -127..127
-    weight      int8   fraction 7   -127..127
-    stream      int16  fraction 8   -32767..32767   (the residual stream between blocks)
-    sum         int32  fraction 11  (activation x weight, bias)
+Fixed-point formats (value = integer / 2^fraction), in the precision of a network (`Precision`):
+                prior                     decoder
+    activation  int8   fraction 4  127    int13  fraction 7  4095
+    weight      int8   fraction 7  127    int8   fraction 7  127
+    stream      int16  fraction 8  32767  int16  fraction 10 32767   (the residual stream between blocks)
+    sum         int32  fraction 11        int32  fraction 14         (activation x weight, bias)
 Requantisation is a rounding shift, floor((sum + 2^(s-1)) / 2^s), then saturation: no multiplier, so a fused
-multiply-add cannot change it. Every sum stays below 2^24 (K <= 1024), so float32 holds it exactly.
+multiply-add cannot change it. Sums stay below 2^24 (checked when weights are loaded), so float32 holds them exactly.
 
 `Training` is the same arithmetic with straight-through gradients; `Float32` and `Int8` give identical integers.
 Tensors hold integer values; their dtype is float32 outside of `Int8`'s products.
@@ -14,16 +15,40 @@ Tensors hold integer values; their dtype is float32 outside of `Int8`'s products
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Protocol
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-ACTIVATION, WEIGHT, STREAM, SUM = 4, 7, 8, 11  # fraction bits
-ACTIVATION_MAX, STREAM_MAX = 127, 32767
+WEIGHT = 7  # fraction bits
+STREAM_MAX = 32767
+QUERY, QUERY_MAX = 4, 127  # fraction and limit of queries and keys, in every network
 EXP_MAX, EXP_STEPS = 127, 128  # softmax numerators: round(127 exp(-d / 16)), d = 0..127
 EXP_SHIFT = 7  # score units (2^-11 nat) to steps of 1/16 nat
+
+
+@dataclass(frozen=True)
+class Precision:
+    """Fraction bits and limits of a network. value, value_max: of attention's values; their mean is exact."""
+
+    activation: int
+    activation_max: int
+    stream: int
+    value: int
+    value_max: int
+
+    @property
+    def sum(self) -> int:
+        """Fraction bits of sums and biases."""
+        return self.activation + WEIGHT
+
+
+INT8 = Precision(activation=4, activation_max=127, stream=8, value=4, value_max=127)
+# Corrections are small beside what they are read off: 8 bits of activation cost up to 2 dB in smooth pictures.
+INT13 = Precision(activation=7, activation_max=4095, stream=10, value=6, value_max=1023)
+ACTIVATION, STREAM, SUM, ACTIVATION_MAX = INT8.activation, INT8.stream, INT8.sum, INT8.activation_max  # the prior's
 
 
 def exp_table() -> Tensor:
@@ -34,15 +59,16 @@ def exp_table() -> Tensor:
 class Linear(nn.Module):
     """A linear layer whose weights live on the int8 grid; real-valued parameters, integers by `integers()`."""
 
-    def __init__(self, inputs: int, outputs: int, gain: float = 1.0):
+    def __init__(self, inputs: int, outputs: int, gain: float = 1.0, precision: Precision = INT8):
         super().__init__()
+        self.precision = precision
         self.weight = nn.Parameter(torch.randn(outputs, inputs) * (gain * inputs**-0.5))
         self.bias = nn.Parameter(torch.zeros(outputs))
 
     def integers(self) -> tuple[Tensor, Tensor]:
-        """int8 weight [out, in] (fraction 7) and int32 bias [out] (fraction 11)."""
+        """int8 weight [out, in] (fraction 7) and int32 bias [out] (fraction of sums)."""
         weight = torch.round(self.weight.detach() * 2**WEIGHT).clamp(-127, 127).to(torch.int8)
-        return weight, torch.round(self.bias.detach() * 2**SUM).to(torch.int32)
+        return weight, torch.round(self.bias.detach() * 2**self.precision.sum).to(torch.int32)
 
 
 class Ops(Protocol):
@@ -68,7 +94,7 @@ class Training:
         assert isinstance(layer, Linear)
         scaled = layer.weight * 2**WEIGHT
         weight = _straight(scaled, scaled.round()).clamp(-127, 127)
-        bias = layer.bias * 2**SUM
+        bias = layer.bias * 2**layer.precision.sum
         return F.linear(x, weight).float() + _straight(bias, bias.round())
 
     def rescale(self, total: Tensor, shift: int, low: int, high: int) -> Tensor:
@@ -111,25 +137,32 @@ class Float32:
 
 
 class Int8(Float32):
-    """The products of linear layers through torch._int_mm (int8 x int8 -> int32); the rest as `Float32`."""
+    """The products of int8 activations through torch._int_mm (int8 x int8 -> int32); the rest as `Float32`."""
 
     name = "int8"
 
     def linear(self, x: Tensor, layer: nn.Module) -> Tensor:
+        if not layer.narrow:
+            return super().linear(x, layer)
         flat = x.reshape(-1, x.shape[-1]).to(torch.int8)
         total = torch._int_mm(flat, layer.weight8.t())  # type: ignore[operator]
         return total.reshape(*x.shape[:-1], -1).float().add_(layer.bias)  # type: ignore[arg-type]
 
 
 class Frozen(nn.Module):
-    """A `Linear` turned into integers: weight and bias as float32 integers, weight8 as int8."""
+    """A `Linear` turned into integers: weight and bias as float32 integers, weight8 as int8.
+
+    narrow: its activations are int8.
+    """
 
     weight: Tensor
     weight8: Tensor
     bias: Tensor
 
-    def __init__(self, weight: Tensor, bias: Tensor):
+    def __init__(self, layer: Linear):
         super().__init__()
+        weight, bias = layer.integers()
+        self.narrow = layer.precision.activation_max <= 127
         self.register_buffer("weight8", weight.to(torch.int8))
         self.register_buffer("weight", weight.float())
         self.register_buffer("bias", bias.float())
@@ -139,7 +172,7 @@ def freeze(module: nn.Module) -> None:
     """Replace every `Linear` inside a module by its integers, in place."""
     for name, child in module.named_children():
         if isinstance(child, Linear):
-            setattr(module, name, Frozen(*child.integers()))
+            setattr(module, name, Frozen(child))
         else:
             freeze(child)
 

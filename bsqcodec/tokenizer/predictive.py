@@ -1,7 +1,7 @@
 """The predictive tokenizer: every token codes a residual against a prediction, in levels of residual BSQ.
 
-Analysis and synthesis start as the orthonormal DCT; the encoder transformer corrects the latents before they are
-thresholded, the decoder transformer corrects the pixels after synthesis (learned reconstruction and in-loop filter).
+Analysis starts as the orthonormal DCT; the encoder transformer corrects the latents before they are thresholded. It is
+in float, since no decoder needs it; the way back, in exact integers, is `bsqcodec.tokenizer.reconstruction`.
 Legend: B batch, h w tokens, C = 96 channels; samples are 0..255 in float.
 """
 
@@ -15,15 +15,12 @@ from torch import Tensor, nn
 from bsqcodec.tokenizer.levels import quantise
 from bsqcodec.tokenizer.network import QUALITY_HATS, WindowTransformer, quality_basis
 from bsqcodec.tokenizer.quality import STEP_Q8
+from bsqcodec.tokenizer.reconstruction import INTER, KINDS, MARGIN, PATCHES, Reconstruction
 from bsqcodec.tokenizer.sensitivity import channel_steps
 from bsqcodec.tokenizer.transform import LUMA, SAMPLES, dct_matrix, pack, patches, unpack
 
-KINDS = 5  # pyramid level 0 (full size) .. 3 (an eighth), 4 = predicted from the frame before
-INTER = 4
-MARGIN = 2  # luma samples of the neighbours a token's features reach into
-FEATURES = (8 + 2 * MARGIN) ** 2 + 2 * (4 + MARGIN) ** 2  # 216
+FEATURES = sum(PATCHES)  # 216, of the encoder's view of a picture
 CLIP = 8.0  # features in units of the step saturate here
-LIKELY_LEVELS = 3  # reconstruction offsets are learned for |n| = 1, 2 and >= 3
 
 
 @dataclass(frozen=True)
@@ -56,10 +53,8 @@ class PredictiveTokenizer(nn.Module):
         size = {"dim": config.dim, "depth": config.depth, "heads": config.heads, "mlp": config.mlp}
         condition = QUALITY_HATS + KINDS
         self.analysis = nn.Linear(SAMPLES, SAMPLES, bias=False)
-        self.synthesis = nn.Linear(SAMPLES, SAMPLES, bias=False)
-        self.offset = nn.Parameter(torch.full((SAMPLES, LIKELY_LEVELS), -0.05))  # added to |n|, units of a step
         self.encoder = WindowTransformer(2 * FEATURES + SAMPLES, SAMPLES, condition, **size)
-        self.decoder = WindowTransformer(FEATURES + SAMPLES + 3, SAMPLES, condition, **size)
+        self.decoder = Reconstruction(**size)
         matrix = dct_matrix()
         self.register_buffer("steps", torch.tensor(STEP_Q8) / 256, persistent=False)
         is_luma = matrix[:, :LUMA].abs().sum(1) > 0
@@ -68,10 +63,9 @@ class PredictiveTokenizer(nn.Module):
         steps = channel_steps(config.falloff)
         with torch.no_grad():
             self.analysis.weight.copy_(matrix / steps[:, None])
-            self.synthesis.weight.copy_(matrix.T * steps)
-        for network in (self.encoder, self.decoder):
-            nn.init.zeros_(network.head.weight)
-            nn.init.zeros_(network.head.bias)
+            self.decoder.synthesis.copy_(matrix.T * (steps * scale))
+        nn.init.zeros_(self.encoder.head.weight)
+        nn.init.zeros_(self.encoder.head.bias)
 
     def latents(self, target: Tensor, prediction: Tensor, quality: Tensor, kind: Tensor) -> Tensor:
         """What is thresholded, in steps: samples [B, h, w, 96] twice, quality and kind int64 [B] -> [B, h, w, C]."""
@@ -90,30 +84,10 @@ class PredictiveTokenizer(nn.Module):
         inter = (kind == INTER)[:, None, None, None]
         return quantise(latent, torch.where(inter, self.config.threshold_inter, self.config.threshold_intra))
 
-    def dequantise(self, levels: Tensor) -> Tensor:
-        """Levels -> latents at their learned points of reconstruction, in steps."""
-        n = levels.to(self.offset.dtype)
-        which = levels.abs().to(torch.int64).clamp(max=LIKELY_LEVELS)
-        table = torch.cat([torch.zeros_like(self.offset[:, :1]), self.offset], dim=1)  # [C, 4]
-        flat = which + torch.arange(SAMPLES, device=levels.device) * (LIKELY_LEVELS + 1)
-        return n + n.sign() * table.flatten()[flat]
-
     def reconstruct(self, latent: Tensor, prediction: Tensor, quality: Tensor, kind: Tensor) -> Tensor:
-        """Dequantised latents [B, h, w, C] and prediction [B, h, w, 96] -> samples 0..255 (not rounded)."""
-        step = self.steps[quality][:, None, None, None]
-        base: Tensor = prediction + self.synthesis(latent * (step * self.scale))
-        features = [_centred(base, step), latent.clamp(-CLIP, CLIP), _means(base)]
-        correction = step * self._run(self.decoder, features, quality, kind)
-        return base + correction * self._corrected(latent, kind)
-
-    def _corrected(self, latent: Tensor, kind: Tensor) -> Tensor:
-        """Which tokens the decoder transformer may change, bool [B, h, w, 1].
-
-        All but the silent ones of a frame predicted from the frame before: a token copied again and again must stay a
-        copy, or small corrections add up.
-        """
-        first = (kind != INTER)[:, None, None, None]
-        return first | (latent != 0).any(-1, keepdim=True)
+        """Dequantised latents [B, h, w, C] and prediction [B, h, w, 96] -> corrected samples 0..255 (not rounded)."""
+        corrected: Tensor = self.decoder(latent, prediction, quality, kind)[1]
+        return corrected / 16
 
     def _run(self, network: WindowTransformer, features: list[Tensor], quality: Tensor, kind: Tensor) -> Tensor:
         condition = torch.cat([quality_basis(quality), nn.functional.one_hot(kind, KINDS).float()], dim=1)

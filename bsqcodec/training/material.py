@@ -17,12 +17,13 @@ from torch import Tensor
 from bsqcodec.codec.predictive import PredictiveCoder, TokenModel
 from bsqcodec.codec.settings import inter_quality, motion_lambda
 from bsqcodec.codec.uncoded import NoCoder, PassThrough
-from bsqcodec.integer.arithmetic import Float32, Int8, freeze, int8_is_exact
+from bsqcodec.integer.arithmetic import Ops, freeze
+from bsqcodec.integer.kernels import best_kernel
 from bsqcodec.motion import MotionField, estimate
 from bsqcodec.prior import context
 from bsqcodec.prior.coding import Coder, TokenCoder
 from bsqcodec.prior.network import PriorConfig, PriorNetwork
-from bsqcodec.prior.tables import default_tables
+from bsqcodec.prior.tables import Tables, default_tables
 from bsqcodec.tokenizer.predictive import PredictiveConfig, PredictiveTokenizer
 from bsqcodec.tokenizer.transform import Planes, pack, pad_planes, token_grid
 from bsqcodec.training.checkpoint import load_part
@@ -134,7 +135,10 @@ def predictive_shard(plan: Recording, sources: list[Source], rng: random.Random)
     tokenizer = PredictiveTokenizer(plan.tokenizer).eval().requires_grad_(False)
     if plan.state is not None:
         load_part(tokenizer, plan.state, "tokenizer")
-    tokens = _token_model(plan)
+    tables, device = default_tables(), torch.device("cpu")
+    ops = best_kernel(device)(tables.exp_tensor(device))
+    tokenizer.decoder.freeze(ops)
+    tokens = _token_model(plan, ops, tables)
     samples: list[Sample] = []
     motion: list[list[MotionField]] = []
     excerpts = Excerpts(sources, rng)
@@ -150,13 +154,11 @@ def predictive_shard(plan: Recording, sources: list[Source], rng: random.Random)
     }
 
 
-def _token_model(plan: Recording) -> TokenModel:
+def _token_model(plan: Recording, ops: Ops, tables: Tables) -> TokenModel:
     """The prior that prices levels, or nothing in its place."""
     if plan.prices is None:
         return PassThrough(plan.prior)
     network = PriorNetwork(plan.prior)
     load_part(network, plan.prices, "prior")
     freeze(network)
-    tables, device = default_tables(), torch.device("cpu")
-    kernel = Int8 if int8_is_exact(device) else Float32  # the same integers in either
-    return TokenCoder(network.eval().requires_grad_(False), kernel(tables.exp_tensor(device)), tables)
+    return TokenCoder(network.eval().requires_grad_(False), ops, tables)

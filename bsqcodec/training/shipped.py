@@ -11,6 +11,7 @@ from bsqcodec.codec.model import load_modules, shipped_path
 from bsqcodec.errors import UsageError
 from bsqcodec.prior.network import PriorConfig
 from bsqcodec.tokenizer.predictive import FEATURES, PredictiveConfig, PredictiveTokenizer
+from bsqcodec.tokenizer.reconstruction import PATCHES
 from bsqcodec.tokenizer.sensitivity import channel_steps
 from bsqcodec.tokenizer.transform import SAMPLES
 from bsqcodec.training.checkpoint import write
@@ -47,14 +48,16 @@ def converted(source: PredictiveTokenizer, config: PredictiveConfig) -> Predicti
     units = folded * target.scale / source.scale  # a new step of each channel in old ones
     with torch.no_grad():
         target.analysis.weight.div_(folded[:, None])
-        target.synthesis.weight.mul_(folded)
+        target.decoder.synthesis.mul_(units)
         _latent_inputs(target.encoder.embed, 2 * FEATURES).mul_(units)
-        _latent_inputs(target.decoder.embed, FEATURES).mul_(units)
+        _latent_inputs(target.decoder.inlet, sum(PATCHES)).mul_(units)
         target.encoder.head.weight.div_(units[:, None])
         target.encoder.head.bias.div_(units)
     return target
 
 
-def _latent_inputs(layer: nn.Linear, first: int) -> Tensor:
+def _latent_inputs(layer: nn.Module, first: int) -> Tensor:
     """The columns of an input layer that see the latents."""
-    return layer.weight[:, first : first + SAMPLES]
+    weight = layer.weight
+    assert isinstance(weight, Tensor)
+    return weight[:, first : first + SAMPLES]

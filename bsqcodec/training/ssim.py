@@ -54,7 +54,7 @@ def ssim_loss(batch: Batch, tokenizer: PredictiveTokenizer) -> tuple[Tensor, dic
 
     The mean over crops of ln(1 - MS-SSIM) of luma, and small shares of ln D of the planes, D in steps^2.
     """
-    latent = tokenizer.dequantise(batch.levels)
+    latent = tokenizer.decoder.dequantise(batch.levels)
     decoded = tokenizer.reconstruct(latent, batch.prediction, batch.quality, batch.kind)
     with torch.autocast("cpu", enabled=False):  # variances are differences of large numbers
         seen = batch.inside[..., None]

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from bsqcodec.prior.network import PriorConfig, PriorNetwork
 from bsqcodec.tokenizer.predictive import PredictiveConfig, PredictiveTokenizer
+from bsqcodec.tokenizer.reconstruction import Reconstruction
 from bsqcodec.training.pool import Batch
 from bsqcodec.training.prior import prior_bits
 from bsqcodec.training.ssim import ssim_loss
@@ -38,13 +39,13 @@ def tokenizer_task(config: PredictiveConfig, rate: float, compiled: bool) -> Tas
     tokenizer, laplace = PredictiveTokenizer(config), Laplace()
     if compiled:
         tokenizer.encoder.compile(dynamic=False)
-        tokenizer.decoder.compile(dynamic=False)
-    gentle = [tokenizer.analysis.weight, tokenizer.synthesis.weight]
-    networks = [*tokenizer.encoder.parameters(), *tokenizer.decoder.parameters()]
+        tokenizer.decoder.compile_network()
+    gentle = [tokenizer.analysis.weight, tokenizer.decoder.synthesis]
+    networks = [*tokenizer.encoder.parameters(), *_network(tokenizer.decoder)]
     groups: list[dict[str, Any]] = [
         {"params": networks, "lr": rate},
         {"params": gentle, "lr": rate * GENTLE},
-        {"params": [tokenizer.offset], "lr": rate},
+        {"params": [tokenizer.decoder.offset], "lr": rate},
         {"params": list(laplace.parameters()), "lr": LAPLACE_RATE},
     ]
     modules = nn.ModuleDict({"tokenizer": tokenizer, "laplace": laplace})
@@ -58,18 +59,21 @@ def decoder_task(config: PredictiveConfig, rate: float, compiled: bool, tune: st
     """
     measure = ssim_loss if tune == "ms-ssim" else decoder_loss
     tokenizer = PredictiveTokenizer(config).requires_grad_(False)
-    for part in (tokenizer.decoder, tokenizer.synthesis):
-        part.requires_grad_(True)
-    tokenizer.offset.requires_grad_(True)
+    tokenizer.decoder.requires_grad_(True)
     if compiled:
-        tokenizer.decoder.compile(dynamic=False)
+        tokenizer.decoder.compile_network()
     groups: list[dict[str, Any]] = [
-        {"params": list(tokenizer.decoder.parameters()), "lr": rate},
-        {"params": [tokenizer.synthesis.weight], "lr": rate * GENTLE},
-        {"params": [tokenizer.offset], "lr": rate},
+        {"params": _network(tokenizer.decoder), "lr": rate},
+        {"params": [tokenizer.decoder.synthesis], "lr": rate * GENTLE},
+        {"params": [tokenizer.decoder.offset], "lr": rate},
     ]
     modules = nn.ModuleDict({"tokenizer": tokenizer})
     return Task(modules, groups, lambda batch: measure(batch, tokenizer))
+
+
+def _network(decoder: Reconstruction) -> list[nn.Parameter]:
+    """The parameters of a decoder's transformer."""
+    return [parameter for name, parameter in decoder.named_parameters() if name not in ("offset", "synthesis")]
 
 
 def prior_task(config: PriorConfig, rate: float, compiled: bool) -> Task[Batch]:

@@ -16,7 +16,8 @@ from torch.nn import functional as F
 
 from bsqcodec.tokenizer.levels import MAX_LEVEL
 from bsqcodec.tokenizer.network import QUALITY_HATS, quality_basis
-from bsqcodec.tokenizer.predictive import KINDS, LIKELY_LEVELS, PredictiveTokenizer
+from bsqcodec.tokenizer.predictive import PredictiveTokenizer
+from bsqcodec.tokenizer.reconstruction import KINDS, LIKELY_LEVELS
 from bsqcodec.tokenizer.transform import LUMA, SAMPLES
 from bsqcodec.training.pool import Batch
 
@@ -58,9 +59,9 @@ def tokenizer_loss(batch: Batch, tokenizer: PredictiveTokenizer, laplace: Laplac
     """
     latent = tokenizer.latents(batch.target, batch.prediction, batch.quality, batch.kind)
     scale = laplace(latent, batch.quality, batch.kind)
-    levels = _choose(latent.detach(), scale.detach(), tokenizer.offset.detach())
+    levels = _choose(latent.detach(), scale.detach(), tokenizer.decoder.offset.detach())
     near = ((levels != 0) | (latent.detach().abs() > NEAR)).float()
-    through = tokenizer.dequantise(levels) + (latent - latent.detach()) * near
+    through = tokenizer.decoder.dequantise(levels) + (latent - latent.detach()) * near
     decoded = tokenizer.reconstruct(through, batch.prediction, batch.quality, batch.kind)
     step = tokenizer.steps[batch.quality][:, None, None, None]
     inside = batch.inside[..., None].float()
@@ -88,7 +89,7 @@ def decoder_loss(batch: Batch, tokenizer: PredictiveTokenizer) -> tuple[Tensor, 
     The loss is the mean over crops of (6 ln D_Y + ln D_U + ln D_V) / 8, D in steps^2: the PSNR results are measured by,
     so that chroma, whose errors are small in steps, is not sold for luma.
     """
-    latent = tokenizer.dequantise(batch.levels)
+    latent = tokenizer.decoder.dequantise(batch.levels)
     decoded = tokenizer.reconstruct(latent, batch.prediction, batch.quality, batch.kind)
     step = tokenizer.steps[batch.quality][:, None, None, None]
     error = ((decoded - batch.target) / step) ** 2 * batch.inside[..., None]

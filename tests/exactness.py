@@ -1,13 +1,13 @@
-"""Do the bits of a file decode to the same levels and vectors under every kernel, thread count and instruction set?
+"""Does a file decode to the same levels, vectors and pixels under every kernel, thread count and instruction set?
 
     python tests/exactness.py [--weights FILE] [--source CLIP] [--frames N] [--quick]
 
 Encodes one clip under every variant and decodes every file under every variant, each in a process of its own. Prints
-the hash of all levels and motion vectors for each pair (encoder, decoder), then one line for all. Exit code 1 where
-one file decoded to different bits, or the decoder's bits are not the encoder's.
+the hash of all levels, motion vectors and pixels for each pair (encoder, decoder), then one line for all. Exit code 1
+where one file decoded to something else, or the decoder's hash is not that of the encoder's own reconstruction.
 
-Pixels are float in format 1: an encoder under another instruction set may see other pixels and choose other bits,
-so different encoders may write different files. What must hold: a given file means the same bits everywhere.
+The encoder's own transformer is float: under another instruction set it may choose other levels, so different encoders
+may write different files. What must hold: a given file means the same everywhere.
 """
 
 from __future__ import annotations
@@ -54,7 +54,7 @@ QUICK = ("2 threads", "int8", "float32", "onednn sse41")
 
 
 class BitHash:
-    """SHA-256 of levels and vectors in the order of the stream."""
+    """SHA-256 of levels, vectors and pixels in the order of the stream."""
 
     def __init__(self) -> None:
         self._hash = hashlib.sha256()
@@ -71,6 +71,11 @@ class BitHash:
         self._add("split", motion.split.cpu().numpy(), "u1")
         self.fields += 1
 
+    def pixels(self, planes: Any) -> None:
+        """A reconstructed picture's planes, uint8."""
+        for plane in planes:
+            self._add("pixels", plane.cpu().numpy(), "u1")
+
     def _add(self, name: str, values: Any, kind: str) -> None:
         self._hash.update(f"{name} {values.shape}".encode())
         self._hash.update(values.astype(kind).tobytes())
@@ -83,16 +88,23 @@ class BitHash:
 @contextmanager
 def hashed_bits() -> Iterator[BitHash]:
     """Hash everything that is encoded or decoded inside the block."""
+    from bsqcodec.codec.predictive import PredictiveCoder
     from bsqcodec.prior.coding import TokenCoder
 
     group: Any = import_module("bsqcodec.codec.group")
     seen = BitHash()
+    refine = PredictiveCoder.refine
     code, encode_field, decode_field = TokenCoder.code, group.encode_field, group.decode_field
 
     def hashed_code(self: Any, *args: Any, **options: Any) -> Any:
         coded = code(self, *args, **options)
         seen.levels(coded)
         return coded
+
+    def hashed_refine(self: Any, *args: Any, **options: Any) -> Any:
+        planes, levels = refine(self, *args, **options)
+        seen.pixels(planes)
+        return planes, levels
 
     def hashed_encode(encoder: Any, motion: Any, *rest: Any) -> None:
         seen.motion(motion)
@@ -104,16 +116,18 @@ def hashed_bits() -> Iterator[BitHash]:
         return motion
 
     TokenCoder.code = hashed_code  # type: ignore[method-assign]
+    PredictiveCoder.refine = hashed_refine  # type: ignore[method-assign]
     group.encode_field, group.decode_field = hashed_encode, hashed_decode
     try:
         yield seen
     finally:
         TokenCoder.code = code  # type: ignore[method-assign]
+        PredictiveCoder.refine = refine  # type: ignore[method-assign]
         group.encode_field, group.decode_field = encode_field, decode_field
 
 
 def decoded_hash(path: Path, weights: Path | None, threads: int = 0) -> str:
-    """Hash of the levels and vectors that a file decodes to."""
+    """Hash of the levels, vectors and pixels that a file decodes to."""
     import bsqcodec
 
     with hashed_bits() as seen, bsqcodec.open(path, weights=weights, device="cpu", threads=threads) as video:

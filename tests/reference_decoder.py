@@ -1,6 +1,6 @@
 """A decoder of groups written from chapters 5 to 10 of bitstream_spec.md alone, in numpy and plain Python.
 
-Slow and obvious on purpose; it shares no code with the package. Real arithmetic is float64.
+Slow and obvious on purpose; it shares no code with the package. The real arithmetic of causal models is float64.
 Legend: h w token rows and columns, C channels; planes are int64 arrays padded to whole tokens.
 """
 
@@ -17,8 +17,7 @@ from reference_range_coder import MASK, WORD, interval, split_point
 
 Planes = list[np.ndarray]
 SIZES = (8, 4, 4)
-DTYPES = {"F16": "<f2", "I8": "i1", "I32": "<i4", "U16": "<u2"}
-CHANNEL_PLANES = "YYYUVYYYYYYYUUVVYYYYYYYYYYYUUUVVVYYYYYYYYYYYYYYYUUUUVVVVYYYYYYYYYYYYYUUUVVVYYYYYYYYYUUVVYYYYYUVY"
+DTYPES = {"F16": "<f2", "I8": "i1", "I16": "<i2", "I32": "<i4", "U16": "<u2"}
 
 
 class Bits:
@@ -176,8 +175,59 @@ def doubled(plane: np.ndarray) -> np.ndarray:
     return ((plane + 8192) >> 14).clip(0, 255)
 
 
+def rounded(t: np.ndarray, s: int, low: int, high: int) -> np.ndarray:
+    """7.1: R."""
+    return ((t + (1 << s - 1)) >> s).clip(low, high)
+
+
+class Correction:
+    """9.5: `decoder.*`, over the features of a picture [h, w, 336]."""
+
+    def __init__(self, weights: Weights):
+        self.t = {name: t.astype(np.int64) for name, t in weights.part("decoder.").items()}
+        self.exp = weights.tensors["table.exp"].astype(np.int64)
+        self.heads, self.depth = weights.tokenizer.heads, weights.tokenizer.depth
+
+    def __call__(self, features: np.ndarray) -> np.ndarray:
+        x = rounded(self._linear(features, "inlet"), 4, -32767, 32767)
+        for b in range(self.depth):
+            qkv = self._linear(self._narrow(x), f"blocks.{b}.qkv")
+            mixed = self._attention(qkv, self.t[f"blocks.{b}.attention"], 4 * (b % 2))
+            x = self._add(x, self._linear(2 * mixed, f"blocks.{b}.out"))
+            hidden = rounded(self._linear(self._narrow(x), f"blocks.{b}.up"), 7, 0, 4095)
+            x = self._add(x, self._linear(hidden, f"blocks.{b}.down"))
+        return self._linear(np.maximum(0, self._narrow(x)), "head")
+
+    def _linear(self, x: np.ndarray, name: str) -> np.ndarray:
+        return x @ self.t[f"{name}.weight"].T + self.t[f"{name}.bias"]
+
+    def _narrow(self, x: np.ndarray) -> np.ndarray:
+        return rounded(x, 3, -4095, 4095)
+
+    def _add(self, x: np.ndarray, t: np.ndarray) -> np.ndarray:
+        return (x + rounded(t, 4, -32767, 32767)).clip(-32767, 32767)
+
+    def _attention(self, t: np.ndarray, bias: np.ndarray, s: int) -> np.ndarray:
+        h, w, width = t.shape
+        size = width // 3
+        d = size // self.heads
+        queries = rounded(t[..., : 2 * size], 10, -127, 127)
+        values = rounded(t[..., 2 * size :], 8, -1023, 1023)
+        q, k, v = np.moveaxis(np.concatenate([queries, values], -1).reshape(h, w, 3, self.heads, d), 2, 0)
+        out = np.zeros((h, w, self.heads, d), np.int64)
+        for row, column, head in np.ndindex(out.shape[:3]):
+            rows, columns = ([j for j in range(n) if (j + s) // 8 == (i + s) // 8] for i, n in ((row, h), (column, w)))
+            near = np.ix_(rows, columns, [head])
+            away = [(row - r + 7) * 15 + column - c + 7 for r in rows for c in columns]
+            score = k[near].reshape(-1, d) @ q[row, column, head] + bias[head][away]
+            e = self.exp[np.minimum((score.max() - score + 64) >> 7, 127)]
+            total = int(e.sum())
+            out[row, column, head] = (2 * (e @ v[near].reshape(-1, d)) + total) // (2 * total)
+        return out.reshape(h, w, size)
+
+
 class Network:
-    """9.4: `decoder.*`, over frames [T, h, w, features]."""
+    """9.6: `tokenizer.decoder.*`, over frames [T, h, w, levels]."""
 
     def __init__(self, weights: Weights):
         self.t = {name: t.astype(np.float64) for name, t in weights.part("tokenizer.decoder.").items()}
@@ -213,27 +263,66 @@ def hats(quality: int) -> list[float]:
     return [max(0.0, 1 - abs(quality - 17 * i) / 17) for i in range(16)]
 
 
-def reconstructed(weights: Weights, planes: Planes, levels: np.ndarray, quality: int, kind: int) -> Planes:
-    """9.3: a picture from its prediction and levels."""
-    t, step = weights.part("tokenizer."), round(128 * 2 ** (quality / 28)) / 256
-    scale = np.array([1.0 if plane == "Y" else np.float32(weights.tokenizer.chroma_step) for plane in CHANNEL_PLANES])
-    offset = np.concatenate([np.zeros((96, 1)), t["offset"].astype(np.float64)], 1)
-    y = levels + np.sign(levels) * offset[np.arange(96), np.minimum(np.abs(levels), 3)]
-    base = pack(planes) + (y * step * scale) @ t["synthesis.weight"].astype(np.float64).T
-    means = [part.mean(-1, keepdims=True) for part in np.split(base, [64, 80], -1)]
-    patches = []
-    for plane, n, m, mean in zip(unpack(base), SIZES, (2, 1, 1), means, strict=True):
-        wide = np.pad(plane, m, mode="edge")
-        cut = np.lib.stride_tricks.sliding_window_view(wide, (n + 2 * m, n + 2 * m))[::n, ::n]
-        patches.append(((cut.reshape(*cut.shape[:2], -1) - mean) / step).clip(-8, 8))
-    inputs = np.concatenate([*patches, y.clip(-8, 8), *(mean / 128 - 1 for mean in means)], -1)
-    condition = hats(quality) + [float(kind == i) for i in range(5)]
-    silent = (y == 0).all(-1, keepdims=True) & (kind == 4)
-    return finished(base + step * np.where(silent, 0, Network(weights)(inputs[None], condition)[0]))
+class Pixels:
+    """Chapter 9: pictures of a group, one after another."""
 
+    def __init__(self, weights: Weights, source: Bits, h: int, w: int):
+        self.t = {name: t.astype(np.int64) for name, t in weights.part("decoder.").items()}
+        self.correction, self.source = Correction(weights), source
+        self.before = np.zeros((-(-h // 4), -(-w // 4)), int)
+        self.ones, self.all = [2] * 6, [8] * 6
 
-def finished(samples: np.ndarray) -> Planes:
-    return unpack(np.rint(samples).clip(0, 255).astype(np.int64))
+    def picture(self, planes: Planes, levels: np.ndarray, quality: int, kind: int) -> Planes:
+        """9.3, 9.4: a picture from its prediction and levels."""
+        step = round(128 * 2 ** (quality / 28))
+        offset = np.concatenate([np.zeros((96, 1), np.int64), self.t["offset"]], 1)
+        y = 256 * levels + np.sign(levels) * offset[np.arange(96), np.minimum(np.abs(levels), 3)]
+        part = rounded(y @ self.t["synthesis"].T, 12, -(2**35), 2**35)
+        base = 16 * pack(planes) + rounded(part * step, 16, -32767, 32767)
+        total = self.correction(self._features(base, y, quality, kind))
+        corrected = base + rounded(total * step, 18, -32767, 32767)
+        silent = (levels == 0).all(-1)
+        if kind == 4:
+            corrected = np.where((silent & ~self._flags(silent))[..., None], base, corrected)
+        return unpack(((corrected + 8) >> 4).clip(0, 255))
+
+    def _features(self, base: np.ndarray, y: np.ndarray, quality: int, kind: int) -> np.ndarray:
+        step = round(128 * 2 ** (quality / 28))
+        limit, recip = (step + 1) // 2, round(2**24 / step)
+        parts = np.split(base, [64, 80], -1)
+        means = [rounded(p.sum(-1), s, -32767, 32767)[..., None] for p, s in zip(parts, (6, 4, 4), strict=True)]
+        patches = []
+        for plane, n, m, mean in zip(unpack(base), SIZES, (2, 1, 1), means, strict=True):
+            wide = np.pad(plane, m, mode="edge")
+            cut = np.lib.stride_tricks.sliding_window_view(wide, (n + 2 * m, n + 2 * m))[::n, ::n]
+            away = (cut.reshape(*cut.shape[:2], -1) - mean).clip(-limit, limit)
+            patches.append(rounded(away * recip, 13, -1024, 1024))
+        flat = [max(0, 17 - abs(quality - 17 * i)) * 512 // 17 for i in range(16)] + [
+            512 * (kind == i) for i in range(5)
+        ]
+        inputs = [*patches, rounded(y, 1, -1024, 1024), *(rounded(mean - 2048, 1, -1024, 1024) for mean in means)]
+        return np.concatenate([*inputs, np.broadcast_to(np.array(flat), (*base.shape[:2], 21))], -1)
+
+    def _flags(self, silent: np.ndarray) -> np.ndarray:
+        """6.7: bool [h, w]."""
+        h, w = silent.shape
+        flags, seen = np.zeros_like(self.before), []
+        for r, c in np.ndindex(flags.shape):
+            quiet = silent[4 * r : 4 * r + 4, 4 * c : 4 * c + 4]
+            coded = quiet.size - quiet.sum()
+            if quiet.any():
+                context = 3 * self.before[r, c] + (0 if not coded else 1 if 2 * coded < quiet.size else 2)
+                flags[r, c] = self.source.bit(65536 * self.ones[context] // self.all[context])
+                seen.append((context, flags[r, c]))
+        for context, flag in seen:
+            self.ones[context] += int(flag)
+            self.all[context] += 1
+        while max(self.all) >= 128:
+            for i, n in enumerate(self.all):
+                if n >= 128:
+                    self.ones[i], self.all[i] = (self.ones[i] + 1) >> 1, (n >> 1) + 1
+        self.before = flags
+        return flags.repeat(4, 0).repeat(4, 1)[:h, :w] > 0
 
 
 # --- groups (6.2) --------------------------------------------------------------------------------
@@ -251,7 +340,8 @@ def decode_group(
 
 
 def _predictive(weights: Weights, h: int, w: int, qualities, motion: bytes, tokens: bytes) -> Iterator[Planes]:
-    reader = LevelReader(weights, Bits(tokens))
+    source = Bits(tokens)
+    reader, pixels = LevelReader(weights, source), Pixels(weights, source, h, w)
     fields = MotionReader(Bits(motion), weights.part("motion."), h, w)
     planes, grids = [], [(h, w)]
     for _ in range(3):
@@ -268,7 +358,7 @@ def _predictive(weights: Weights, h: int, w: int, qualities, motion: bytes, toke
         known = features(weights.prior, levels, energy, qualities[0], kind, 0, None)
         levels = reader.picture(known)
         energy = (3 * energy + magnitude(levels) + 2) >> 2
-        planes = reconstructed(weights, planes, levels, qualities[0], kind)
+        planes = pixels.picture(planes, levels, qualities[0], kind)
     yield planes
     row, column = np.mgrid[:h, :w]
     for t, quality in enumerate(qualities[1:], 1):
@@ -284,16 +374,16 @@ def _predictive(weights: Weights, h: int, w: int, qualities, motion: bytes, toke
             features(weights.prior, levels, energy, quality, 4, t, moves, quality - qualities[t - 1])
         )
         energy = (3 * energy + magnitude(levels) + 2) >> 2
-        planes = reconstructed(weights, planes, levels, quality, 4)
+        planes = pixels.picture(planes, levels, quality, 4)
         yield planes
 
 
 def _causal(weights: Weights, h: int, w: int, qualities, motion: bytes, tokens: bytes) -> Iterator[Planes]:
-    """6.6, 9.5."""
+    """6.6, 9.6."""
     reader = LevelReader(weights, Bits(tokens))
     levels = [np.zeros((h, w, weights.prior.channels), np.int64)]
     for t, quality in enumerate(qualities):
         known = features(weights.prior, levels[-1], np.zeros_like(levels[-1]), quality, 4 if t else 0, t, None)
         levels.append(reader.picture(known))
     samples = (Network(weights)(np.stack(levels[1:]).astype(np.float64), hats(qualities[0])) + 1) * 128
-    yield from (finished(frame) for frame in samples)
+    yield from (unpack(np.rint(frame).clip(0, 255).astype(np.int64)) for frame in samples)

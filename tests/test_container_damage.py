@@ -75,8 +75,10 @@ def test_not_a_bsq_file() -> None:
 def test_versions() -> None:
     newer_minor = WHOLE[:9] + b"\x07\xff\xff" + WHOLE[12:]  # the reserved bytes are ignored
     assert read(newer_minor) == read(WHOLE)
-    with pytest.raises(UnsupportedVersionError, match=r"format version 2\.0"):
-        read(WHOLE[:8] + b"\x02" + WHOLE[9:])
+    with pytest.raises(UnsupportedVersionError, match=r"format version 3\.0.*update"):
+        read(WHOLE[:8] + b"\x03" + WHOLE[9:])
+    with pytest.raises(UnsupportedVersionError, match=r"format version 1\.0.*draft"):
+        read(WHOLE[:8] + b"\x01" + WHOLE[9:])
 
 
 @pytest.mark.parametrize("before", [b"GRUP", b"TAIL", b"trak"])
@@ -117,7 +119,7 @@ def head_payload(**changes: bytes) -> bytes:
         ({"at_8": b"\0\0\0\0"}, BitstreamError, "time base"),
         ({"at_34": b"\0\0"}, BitstreamError, "keyint 0"),
         ({"at_36": b"\x09"}, UnsupportedVersionError, "tune 9"),
-        ({"at_39": b"\x02"}, UnsupportedVersionError, "arithmetic 2"),
+        ({"at_39": b"\x01"}, UnsupportedVersionError, "arithmetic 1"),
         ({"at_74": b"\xff\xfe"}, BitstreamError, "UTF-8"),
     ],
 )

@@ -67,7 +67,7 @@ def test_int8_is_taken_only_where_it_is_exact(isa):
 def test_kernel_by_name_is_refused_where_it_is_not_exact(weights, monkeypatch):
     from bsqcodec.errors import DeviceError
 
-    monkeypatch.setattr(import_module("bsqcodec.codec.model"), "int8_is_exact", lambda _device: False)
+    monkeypatch.setattr(import_module("bsqcodec.integer.kernels"), "int8_is_exact", lambda _device: False)
     assert load_model(weights, device="cpu").tokens.ops.name == "float32"
     monkeypatch.setenv(KERNEL_VARIABLE, "int8")
     with pytest.raises(DeviceError, match="not exact"):

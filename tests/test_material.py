@@ -309,7 +309,7 @@ def flipped(data: bytes) -> bytes:
 DAMAGES = {
     "signature": (lambda data: b"X" + data[1:], 3, "not a"),
     "empty": (lambda data: b"", 3, ""),
-    "newer": (lambda data: data[:8] + b"\x02" + data[9:], 4, "version"),
+    "newer": (lambda data: data[:8] + b"\x03" + data[9:], 4, "version"),
     "flipped": (flipped, 3, "damaged"),
     "cut": (lambda data: data[: len(data) * 3 // 4], 3, "cut short"),
 }

@@ -16,6 +16,7 @@ from bsqcodec.codec.model import load_modules, shipped_path
 from bsqcodec.codec.settings import LEVEL_PRICES, level_prices
 from bsqcodec.errors import UsageError
 from bsqcodec.frames import Frame, VideoInfo
+from bsqcodec.integer.blocks import integers
 from bsqcodec.metrics import compare
 from bsqcodec.prior.network import PriorConfig, PriorNetwork
 from bsqcodec.tokenizer.predictive import PredictiveConfig, PredictiveTokenizer
@@ -91,7 +92,7 @@ def test_shipped_weights_as_the_start_of_a_training(tmp_path: Path) -> None:
     shipped, tokenizer, prior = load_modules(shipped_path("psnr"))
     network = PriorNetwork(PriorConfig())
     load_part(network, path, "prior")
-    assert all(np.array_equal(a, prior.integers()[name]) for name, a in network.integers().items())
+    assert all(np.array_equal(a, integers(prior)[name]) for name, a in integers(network).items())
     target = PredictiveTokenizer(PredictiveConfig(falloff=1.0))
     load_part(target, path, "tokenizer")
     assert isinstance(tokenizer, PredictiveTokenizer) and shipped.tune == "psnr"

@@ -15,6 +15,7 @@ from bsqcodec.entropy import BitDecoder, BitEncoder
 from bsqcodec.errors import BitstreamError
 from bsqcodec.integer.arithmetic import EXP_STEPS, Float32, Frozen, Int8, Linear, Training, exp_table, freeze
 from bsqcodec.integer.arithmetic import int8_is_exact as is_exact
+from bsqcodec.integer.blocks import integers, load_integers
 from bsqcodec.prior import context
 from bsqcodec.prior.coding import Reader, TokenCoder, Writer, all_neighbours, phase_flags
 from bsqcodec.prior.network import NEIGHBOURS, PHASES, PriorConfig, PriorNetwork
@@ -47,7 +48,7 @@ def network(config: PriorConfig = CONFIG, seed: int = 0, gain: float = 1.0) -> P
 def frozen(built: PriorNetwork) -> PriorNetwork:
     """The same network turned into integers, through the arrays of a weights file."""
     other = PriorNetwork(built.config)
-    other.load_integers(built.integers())
+    load_integers(other, integers(built), "prior")
     freeze(other)
     return other.eval().requires_grad_(False)
 
@@ -164,7 +165,7 @@ def test_network_is_the_same_in_training_and_in_both_kernels(h: int, w: int, gai
 )
 def test_block_is_plain_integer_arithmetic(h: int, w: int, number: int, gain: float) -> None:
     exact = network(seed=h, gain=gain)
-    arrays = exact.integers()
+    arrays = integers(exact)
     stream = (extremes((h, w, CONFIG.dim), w) * 258).clamp(-32767, 32767)
     freeze(exact)
     got = exact.blocks[number](stream[None, None], Float32(EXP))[0, 0]
@@ -182,9 +183,7 @@ def test_whole_prior_is_plain_integer_arithmetic(config: PriorConfig, h: int, w:
     levels = random_levels((h, w, config.channels), h, config.layout)
     x = features(h, w, config, seed=3)
     exp = EXP.numpy().astype(np.int64)
-    expected = reference.sums(
-        x.numpy().astype(np.int64), levels.numpy().astype(np.int64), built.integers(), config, exp
-    )
+    expected = reference.sums(x.numpy().astype(np.int64), levels.numpy().astype(np.int64), integers(built), config, exp)
     assert np.array_equal(coder_sums(frozen(built), Float32(EXP), x, levels), expected)
 
 
@@ -249,17 +248,17 @@ def test_neighbours_are_those_of_earlier_phases() -> None:
 
 def test_integers_of_a_weights_file_are_checked() -> None:
     built = network()
-    arrays = built.integers()
+    arrays = integers(built)
     other = PriorNetwork(CONFIG)
-    other.load_integers(arrays)
-    for key, value in other.integers().items():
+    load_integers(other, arrays, "prior")
+    for key, value in integers(other).items():
         assert np.array_equal(value, arrays[key])
     with pytest.raises(KeyError):
-        other.load_integers({k: v for k, v in arrays.items() if k != "mix.bias"})
+        load_integers(other, {k: v for k, v in arrays.items() if k != "mix.bias"}, "prior")
     with pytest.raises(ValueError, match=r"prior\.mix\.bias"):
-        other.load_integers(arrays | {"mix.bias": arrays["mix.bias"][:-1]})
+        load_integers(other, arrays | {"mix.bias": arrays["mix.bias"][:-1]}, "prior")
     with pytest.raises(ValueError, match="int32"):
-        other.load_integers(arrays | {"inlet.weight": arrays["inlet.weight"].astype(np.int32)})
+        load_integers(other, arrays | {"inlet.weight": arrays["inlet.weight"].astype(np.int32)}, "prior")
 
 
 # --- tables --------------------------------------------------------------------------------------
@@ -378,7 +377,7 @@ def test_decisions_and_their_order_are_as_specified(h: int, w: int) -> None:
     x, tables = features(h, w), fit_tables(random_levels((999,), 1).numpy())
     exp = EXP.numpy().astype(np.int64)
     plain = levels.numpy().astype(np.int64)
-    sums = reference.sums(x.numpy().astype(np.int64), plain, built.integers(), CONFIG, exp)
+    sums = reference.sums(x.numpy().astype(np.int64), plain, integers(built), CONFIG, exp)
     expected = []
     for row, column in PHASES:
         start = 0

@@ -53,7 +53,7 @@ def weights_file(kind: str, path: Path) -> None:
     if kind == "predictive":
         config = ModelConfig("small", "psnr", PredictiveConfig(**SIZES), PriorConfig(**PRIOR))
         tokenizer = PredictiveTokenizer(config.tokenizer)
-        torch.nn.init.uniform_(tokenizer.offset, -0.2, 0.1)
+        torch.nn.init.uniform_(tokenizer.decoder.offset, -0.2, 0.1)
     else:
         prior = PriorConfig(18, "signs", (6, 12, 18), 18, **PRIOR)
         config = ModelConfig("small", "psnr", CausalConfig(18, **SIZES), prior)
@@ -69,7 +69,7 @@ def weights_file(kind: str, path: Path) -> None:
     save_model(path, config, tokenizer, network, default_tables(), motion_tables())
 
 
-@pytest.mark.parametrize(("kind", "crf"), [("predictive", 3.0), ("predictive", 28.0), ("causal", 28.0)])
+@pytest.mark.parametrize(("kind", "crf"), [("predictive", 3.0), ("predictive", 51.0), ("causal", 28.0)])
 def test_a_decoder_from_the_specification_decodes_our_groups(kind: str, crf: float, tmp_path: Path) -> None:
     path = tmp_path / "small.safetensors"
     weights_file(kind, path)
@@ -86,12 +86,13 @@ def test_a_decoder_from_the_specification_decodes_our_groups(kind: str, crf: flo
         for a, b in zip((mine.y, mine.u, mine.v), other, strict=True):
             assert a.shape == b.shape
             error = np.abs(a.astype(int) - b)
-            assert error.max() <= 1  # float32 against float64; a wrong bit would be noise
+            assert error.max() <= (0 if kind == "predictive" else 1)  # causal: float32 against float64
             differing, samples = differing + int(error.sum()), samples + error.size
     assert differing <= samples // 2000
     if kind == "predictive":
         planes = groups[0].plane_bits
-        assert planes["motion"] > 100 and planes["tokens/sign"] > 100
+        assert planes["motion"] > 100 and planes["tokens/sign"] > 20
+        assert crf < 4 or planes["tokens/filter"] > 1
         assert crf > 4 or planes["tokens/ge16+"] > 10  # the tables of rare decisions too
 
 

@@ -84,6 +84,7 @@ def test_step_and_channel_tables() -> None:
     assert [first[name[0]] + int(name[1:]) for name in order] == transform.channel_order()
     scale = PredictiveTokenizer(PredictiveConfig(chroma_step=0.5)).scale
     assert [0.5 if name[0] in "UV" else 1.0 for name in order] == scale.tolist()
+    assert "`STEP[q]` / 256 = round(128 * 2^(q / 28)) / 256" in section("9.2")
 
 
 def test_doubling() -> None:
@@ -264,8 +265,9 @@ MODELS = {
 def expected_tensors(kind: str, config: ModelConfig) -> dict[str, tuple[str, list[int]]]:
     """Names, types and shapes of a model's tensors as 10.3 has them."""
     table = rows("10.3", "tensor")
-    if kind == "predictive":
-        extra = section("10.3").split("Predictive models also have:")[1]
+    headings = {"predictive": "Predictive models also have:", "causal": "Causal models have instead:"}
+    if kind in headings:
+        extra = section("10.3").split(headings[kind])[1]
         table += [[c.strip() for c in line.strip("|").split("|")] for line in extra.split("\n\n")[1].splitlines()[2:]]
     found = {}
     for name, dtype, shape in table:
@@ -280,7 +282,7 @@ def expected_tensors(kind: str, config: ModelConfig) -> dict[str, tuple[str, lis
                 **{"D": part.dim, "mlp": part.mlp, "heads": part.heads, "start": start, "end": end},
                 **{"C": config.prior.channels, "S": config.prior.signed, "K": config.prior.decisions},
                 **{"E": config.prior.embed, "M": config.prior.mix, "hidden": config.prior.hidden},
-                **{"L": config.prior.channels, "predictive": kind == "predictive"},
+                "L": config.prior.channels,
                 "up8": lambda n: -(-n // 8) * 8,
             }
             found[name.replace(".b.", f".{b}.", 1) if ".b." in name else name] = (dtype, eval(shape, sizes))

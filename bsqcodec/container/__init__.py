@@ -11,7 +11,7 @@ from bsqcodec.container.salvage import Loss, SalvageReader
 from bsqcodec.container.types import (
     FORMAT_MAJOR,
     FORMAT_MINOR,
-    INTEGER_ARITHMETIC_1,
+    INTEGER_ARITHMETIC,
     MAX_GROUP_FRAMES,
     MAX_PIXELS,
     TUNES,
@@ -25,7 +25,7 @@ from bsqcodec.container.writer import StreamWriter
 __all__ = [
     "FORMAT_MAJOR",
     "FORMAT_MINOR",
-    "INTEGER_ARITHMETIC_1",
+    "INTEGER_ARITHMETIC",
     "MAX_GROUP_FRAMES",
     "MAX_PIXELS",
     "TUNES",

@@ -76,9 +76,9 @@ class ChunkSource:
             raise TruncatedError(f"{self.name}: byte {len(data)}: the file ends inside its version")
         major, minor = data[8], data[9]
         if major != FORMAT_MAJOR:
-            raise UnsupportedVersionError(
-                f"{self.name}: byte 8: format version {major}.{minor}; this program reads {FORMAT_MAJOR}.x, update it"
-            )
+            found = f"{self.name}: byte 8: format version {major}.{minor}; this program reads {FORMAT_MAJOR}.x"
+            remedy = "update it" if major > FORMAT_MAJOR else "that was a draft, encode the original again"
+            raise UnsupportedVersionError(f"{found}, {remedy}")
         return major, minor
 
     def align(self) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from bsqcodec.container.fields import FieldReader, pack_fraction, pack_string, pack_uint, pack_varint
-from bsqcodec.container.types import INTEGER_ARITHMETIC_1, MAX_EXTRADATA, MAX_PIXELS, TUNES, StreamHeader
+from bsqcodec.container.types import INTEGER_ARITHMETIC, MAX_EXTRADATA, MAX_PIXELS, TUNES, StreamHeader
 from bsqcodec.errors import LimitError, UnsupportedVersionError, UsageError
 from bsqcodec.frames import Track, VideoInfo
 
@@ -70,7 +70,7 @@ def parse_header(fields: FieldReader, max_pixels: int = MAX_PIXELS) -> StreamHea
         raise fields.error("keyint 0; the file is damaged")
     if tune >= len(TUNES):
         raise UnsupportedVersionError(str(fields.error(f"tune {tune} is unknown to this program; update it")))
-    if arithmetic != INTEGER_ARITHMETIC_1:
+    if arithmetic != INTEGER_ARITHMETIC:
         raise UnsupportedVersionError(
             str(fields.error(f"arithmetic {arithmetic} is unknown to this program; update it"))
         )

@@ -6,9 +6,9 @@ from dataclasses import dataclass
 
 from bsqcodec.frames import VideoInfo
 
-FORMAT_MAJOR = 1
+FORMAT_MAJOR = 2
 FORMAT_MINOR = 0
-INTEGER_ARITHMETIC_1 = 1  # id of the integer arithmetic that bitstream_spec.md describes
+INTEGER_ARITHMETIC = 2  # id of the integer arithmetic that bitstream_spec.md describes
 TUNES = ("psnr", "ms-ssim")  # the index in this tuple is the code in the file
 
 MAX_CHUNK = 2**30  # payload bytes
@@ -29,7 +29,7 @@ class StreamHeader:
 
     keyint: frames in the longest group (1..65535); crf: nominal quality 0..655.35, kept to 1/100.
     tune: one of `TUNES`; weights_sha256: 32 bytes, hash of the weights file; model: its name.
-    arithmetic: id of the arithmetic the prior runs in; tool: who wrote the file.
+    arithmetic: id of the arithmetic of prior and decoder; tool: who wrote the file.
     """
 
     info: VideoInfo
@@ -38,7 +38,7 @@ class StreamHeader:
     crf: float
     weights_sha256: bytes
     model: str
-    arithmetic: int = INTEGER_ARITHMETIC_1
+    arithmetic: int = INTEGER_ARITHMETIC
     tool: str = ""
 
 

@@ -15,6 +15,7 @@ Tensors hold integer values; their dtype is float32 outside of `Int8`'s products
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -25,19 +26,30 @@ from torch.nn import functional as F
 WEIGHT = 7  # fraction bits
 STREAM_MAX = 32767
 QUERY, QUERY_MAX = 4, 127  # fraction and limit of queries and keys, in every network
+HALF = 64
+FPMATH = "ONEDNN_DEFAULT_FPMATH_MODE"
 EXP_MAX, EXP_STEPS = 127, 128  # softmax numerators: round(127 exp(-d / 16)), d = 0..127
 EXP_SHIFT = 7  # score units (2^-11 nat) to steps of 1/16 nat
 
 
 @dataclass(frozen=True)
 class Precision:
-    """Fraction bits and limits of a network. value, value_max: of attention's values; their mean is exact."""
+    """Fraction bits and limits of a network.
+
+    value, value_max: of attention's values. Their mean is exact up to 1023: numerator and denominator stay below 2^24,
+    and a quotient below 1024 over 2 * 64 * 127 is further from the next integer than float32 rounds.
+    """
 
     activation: int
     activation_max: int
     stream: int
     value: int
     value_max: int
+
+    @property
+    def largest(self) -> int:
+        """What sums are bounded with: the largest activation, and as much more as its two halves may reach."""
+        return self.activation_max if self.activation_max <= 127 else self.activation_max + HALF // 2 + 1
 
     @property
     def sum(self) -> int:
@@ -112,7 +124,11 @@ class Training:
 
 
 class Float32:
-    """Exact integers in float32 products; needs nothing but IEEE 754 (and TF32 off on CUDA)."""
+    """Exact integers in float32 products; needs nothing but IEEE 754.
+
+    Where a setting of torch or oneDNN makes float32 products of fewer bits (TF32, bfloat16), integers of more than 8
+    bits go through them in two parts.
+    """
 
     name = "float32"
 
@@ -123,7 +139,11 @@ class Float32:
         return x.round()
 
     def linear(self, x: Tensor, layer: nn.Module) -> Tensor:
-        return F.linear(x, layer.weight, layer.bias)  # type: ignore[arg-type]
+        assert isinstance(layer, Frozen)
+        if layer.narrow or products_are_whole():
+            return F.linear(x, layer.weight, layer.bias)
+        high, low = halves(x)
+        return F.linear(high, layer.weight).mul_(HALF).add_(F.linear(low, layer.weight)).add_(layer.bias)
 
     def rescale(self, total: Tensor, shift: int, low: int, high: int) -> Tensor:
         return total.mul_(2.0**-shift).add_(0.5).floor_().clamp_(low, high)
@@ -133,20 +153,42 @@ class Float32:
         weights = self.exp[steps.clamp_(max=EXP_STEPS - 1).to(torch.int32)]
         total = weights.sum(-1, keepdim=True)
         # floor(a / b + 1/2) as floor((2a + b) / 2b): integers below 2^24, so the quotient's floor is exact
-        return torch.floor((weights @ values).mul_(2).add_(total) / (2 * total))
+        return torch.floor(self._mix(weights, values).mul_(2).add_(total) / (2 * total))
+
+    def _mix(self, weights: Tensor, values: Tensor) -> Tensor:
+        if products_are_whole():
+            return weights @ values
+        high, low = halves(values)
+        return (weights @ high).mul_(HALF).add_(weights @ low)
 
 
 class Int8(Float32):
-    """The products of int8 activations through torch._int_mm (int8 x int8 -> int32); the rest as `Float32`."""
+    """The products of linear layers through torch._int_mm (int8 x int8 -> int32), in two parts where activations have
+    more bits; the rest as `Float32`."""
 
     name = "int8"
 
     def linear(self, x: Tensor, layer: nn.Module) -> Tensor:
-        if not layer.narrow:
-            return super().linear(x, layer)
+        assert isinstance(layer, Frozen)
+        if layer.narrow:
+            return self._product(x, layer).add_(layer.bias)
+        high, low = halves(x)
+        return self._product(high, layer).mul_(HALF).add_(self._product(low, layer)).add_(layer.bias)
+
+    def _product(self, x: Tensor, layer: Frozen) -> Tensor:
         flat = x.reshape(-1, x.shape[-1]).to(torch.int8)
-        total = torch._int_mm(flat, layer.weight8.t())  # type: ignore[operator]
-        return total.reshape(*x.shape[:-1], -1).float().add_(layer.bias)  # type: ignore[arg-type]
+        return torch._int_mm(flat, layer.weight8.t()).reshape(*x.shape[:-1], -1).float()
+
+
+def halves(x: Tensor) -> tuple[Tensor, Tensor]:
+    """Integers of up to 13 bits as (high, low), x = 64 high + low, both of 8 bits."""
+    high = torch.floor((x + HALF // 2) * (1 / HALF))
+    return high, x - high * HALF
+
+
+def products_are_whole() -> bool:
+    """Whether float32 products keep their 24 bits under the settings of this moment."""
+    return torch.get_float32_matmul_precision() == "highest" and FPMATH not in os.environ
 
 
 class Frozen(nn.Module):
@@ -159,10 +201,9 @@ class Frozen(nn.Module):
     weight8: Tensor
     bias: Tensor
 
-    def __init__(self, layer: Linear):
+    def __init__(self, weight: Tensor, bias: Tensor, narrow: bool = True):
         super().__init__()
-        weight, bias = layer.integers()
-        self.narrow = layer.precision.activation_max <= 127
+        self.narrow = narrow
         self.register_buffer("weight8", weight.to(torch.int8))
         self.register_buffer("weight", weight.float())
         self.register_buffer("bias", bias.float())
@@ -172,7 +213,7 @@ def freeze(module: nn.Module) -> None:
     """Replace every `Linear` inside a module by its integers, in place."""
     for name, child in module.named_children():
         if isinstance(child, Linear):
-            setattr(module, name, Frozen(child))
+            setattr(module, name, Frozen(*child.integers(), narrow=child.precision.activation_max <= 127))
         else:
             freeze(child)
 

@@ -120,7 +120,7 @@ def _check_sums(network: nn.Module, arrays: dict[str, np.ndarray], what: str) ->
     for name, module in network.named_modules():
         if isinstance(module, Linear):
             weight = np.abs(arrays[f"{name}.weight"].astype(np.int64)).sum(1)
-            largest = (module.precision.activation_max * weight + np.abs(arrays[f"{name}.bias"].astype(np.int64))).max()
+            largest = (module.precision.largest * weight + np.abs(arrays[f"{name}.bias"].astype(np.int64))).max()
             if largest >= SUM_LIMIT:
                 raise ValueError(f"sums of {what}.{name} can reach {largest}, 2^24 is too much")
         elif isinstance(module, Block):

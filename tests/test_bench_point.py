@@ -88,7 +88,7 @@ def test_record_of_bsqcodec(clip: Clip, tmp_path: Path, weights: Path) -> None:
     assert str(weights.parent) not in json.dumps(record)
     hash_of_weights = file_hash(weights)[:8]
     assert hash_of_weights in record["codec"]["library"]
-    assert "format 1." in record["codec"]["library"]
+    assert "format 2." in record["codec"]["library"]
     assert record["encode"]["peak_mib"] > 100  # torch is in there
     bits = record["frame_bits"]
     assert len(bits) == COUNT

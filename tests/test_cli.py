@@ -276,7 +276,7 @@ def test_threads_spin_briefly_unless_the_user_says_otherwise(user, wanted):
 
 def test_version_names_bitstream_libraries_and_device(invoke):
     text = invoke("--version").stdout
-    assert re.match(r"bsqcodec \d+\.\d+\.\d+ \(bitstream 1\.\d+\)\n", text)
+    assert re.match(r"bsqcodec \d+\.\d+\.\d+ \(bitstream 2\.\d+\)\n", text)
     libraries = ("torch", "av", "constriction", "numpy", "safetensors", "FFmpeg", "Python")
     assert all(re.search(rf"\b{library} \d", text) for library in libraries)
     import torch

@@ -40,7 +40,7 @@ from bsqcodec.frames import TrackPacket
 def test_everything_comes_back(pipe: bool) -> None:
     file = Pipe(WHOLE, 7) if pipe else io.BytesIO(WHOLE)
     reader = StreamReader(file)  # type: ignore[arg-type]
-    assert reader.version == (1, 0)
+    assert reader.version == (2, 0)
     assert reader.header == HEADER
     assert reader.tracks == (AUDIO, TITLES)
     assert reader.meta == {"title": "Größe", "": "empty key"}
@@ -68,7 +68,7 @@ def test_a_stream_may_begin_inside_a_file() -> None:
 
 
 def test_bytes_of_the_preamble() -> None:
-    assert WHOLE[:12].hex() == "894253510d0a1a0a01000000"
+    assert WHOLE[:12].hex() == "894253510d0a1a0a02000000"
     assert WHOLE[12:16] == b"HEAD"
     assert WHOLE[-28:-20] == b"TAIL\x10\0\0\0"
     body = WHOLE[-28:-4]

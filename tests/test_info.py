@@ -51,7 +51,7 @@ def test_inspect(tmp_path: Path) -> None:
     assert summary.bits_per_pixel == pytest.approx(8 * len(WHOLE) / (640 * 360 * 128))
     assert summary.kbit_per_s == pytest.approx(8 * len(WHOLE) / seconds / 1000)
     assert summary.token_bits == {"1": 5000, "2": 2500} and summary.psnr == (33.125, math.inf, 40.0)
-    assert summary.weights_id == "00010203" and summary.format_version == "1.0"
+    assert summary.weights_id == "00010203" and summary.format_version == "2.0"
     plain = json.loads(json.dumps(summary.to_dict(), allow_nan=False))
     assert plain["video"]["fps"] == "30000/1001" and plain["psnr"][1] == "inf" and len(plain["groups"]) == 4
     text = "\n".join(summary.lines())

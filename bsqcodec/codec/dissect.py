@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 
 from bsqcodec.codec import pyramid
+from bsqcodec.codec.filtering import Flags
 from bsqcodec.codec.group import decode_planes
 from bsqcodec.codec.model import Model
 from bsqcodec.codec.predictive import TokenModel
@@ -37,9 +38,9 @@ Costs = npt.NDArray[np.float64]
 class Parts:
     """One frame of a group.
 
-    planes: its reconstruction, padded. token_bits: float64 [h, w], ideal bits of each token; a first frame's hold
-    their share of the smaller sizes that it is built from. motion: how it is predicted, None where it is not;
-    motion_bits: ideal bits of that.
+    planes: its reconstruction, padded. token_bits: float64 [h, w], ideal bits of each token, with its share of the flag
+    of its block; a first frame's hold their share of the smaller sizes that it is built from. motion: how it is
+    predicted, None where it is not; motion_bits: ideal bits of that.
     """
 
     planes: Planes
@@ -126,29 +127,37 @@ class Observed:
 
 def dissect(model: Model, group: Group, info: VideoInfo) -> Iterator[Parts]:
     """Decode a group, frame by frame, with what went into it. Raises BitstreamError as `decode_group` does."""
-    observed = Observed(model.tokens)
+    observed, filters = Observed(model.tokens), list[Flags]()
     watched = replace(model, tokens=observed)  # type: ignore[arg-type]
     moved = _moved(model, group, info)
     taken = 0
-    for planes, (motion, bits) in zip(decode_planes(watched, group, info), moved, strict=True):
+    for planes, (motion, bits) in zip(decode_planes(watched, group, info, filters), moved, strict=True):
         if isinstance(model.tokenizer, CausalTokenizer):  # all of a group's tokens come before its first picture
             yield Parts(planes, observed.seen[taken][1], motion, bits)
             taken += 1
         else:
-            yield Parts(planes, spread([costs for _, costs in observed.seen]), motion, bits)
+            costs = spread([costs for _, costs in observed.seen])
+            yield Parts(planes, costs + sum(seen.bits for seen in filters), motion, bits)
             observed.seen.clear()
+            filters.clear()
 
 
 def group_levels(model: Model, group: Group, info: VideoInfo) -> GroupLevels:
     """All that a group's streams carry. Raises BitstreamError as `decode_group` does."""
-    observed, filters = Observed(model.tokens), list[np.ndarray]()
+    observed, filters = Observed(model.tokens), list[Flags]()
     for _ in decode_planes(replace(model, tokens=observed), group, info, filters):  # type: ignore[arg-type]
         pass
     levels = [levels for levels, _ in observed.seen]
     causal = isinstance(model.tokenizer, CausalTokenizer)
     small = 0 if causal else pyramid.LEVELS - 1
     fields = [field for field, _ in _moved(model, group, info) if field is not None]
-    return GroupLevels(torch.stack(levels[small:]), levels[:small][::-1], fields, list(group.qualities), filters)
+    return GroupLevels(
+        torch.stack(levels[small:]),
+        levels[:small][::-1],
+        fields,
+        list(group.qualities),
+        [seen.flags for seen in filters],
+    )
 
 
 def spread(costs: list[Costs]) -> Costs:

@@ -8,11 +8,13 @@ Legend: h w token rows and columns, R = ceil(h / 4), Q = ceil(w / 4) blocks.
 from __future__ import annotations
 
 from collections.abc import Iterable
+from dataclasses import dataclass
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from bsqcodec.entropy import P_BITS
 from bsqcodec.prior.coding import Coder
 
 BLOCK = 4  # tokens a block is wide and high
@@ -21,12 +23,20 @@ START = (2, 8)  # counts of set flags and of all flags that each context starts 
 MOST = 128  # counts of a context are halved when they reach this
 
 
+@dataclass(frozen=True)
+class Flags:
+    """The flags of a frame: bool [R, Q], and their ideal bits on its tokens, float64 [h, w]."""
+
+    flags: np.ndarray
+    bits: np.ndarray
+
+
 class FilterFlags:
     """The flags of a group's inter frames, one frame after another. given: what they are, where no stream says it."""
 
     def __init__(self, h: int, w: int, given: Iterable[np.ndarray] = ()):
         self.h, self.w, self._given = h, w, iter(given)
-        self.seen: list[np.ndarray] = []  # bool [R, Q] of each frame coded
+        self.seen: list[Flags] = []  # of each frame coded
         rows, columns = -(-h // BLOCK), -(-w // BLOCK)
         self.before = np.zeros((rows, columns), dtype=np.int64)
         self.ones = np.full(CONTEXTS, START[0], dtype=np.int64)
@@ -55,10 +65,13 @@ class FilterFlags:
         flags[where] = bits
         self._count(context[where], bits)
         self.before = flags
-        self.seen.append(flags > 0)
-        spread = torch.from_numpy(flags > 0).to(silent.device)
-        spread = spread.repeat_interleave(BLOCK, 0).repeat_interleave(BLOCK, 1)[: self.h, : self.w]
-        return spread | ~silent
+        spent = np.where(where, P_BITS - np.log2(np.where(flags > 0, chance, 65536 - chance)), 0.0) / size
+        self.seen.append(Flags(flags > 0, self._spread(spent)))
+        return torch.from_numpy(self._spread(flags > 0)).to(silent.device) | ~silent
+
+    def _spread(self, blocks: np.ndarray) -> np.ndarray:
+        """[R, Q] -> [h, w]."""
+        return blocks.repeat(BLOCK, 0).repeat(BLOCK, 1)[: self.h, : self.w]
 
     def _count(self, context: np.ndarray, bits: np.ndarray) -> None:
         """Learn from a frame's flags."""

@@ -14,6 +14,7 @@ import numpy as np
 import torch
 
 from bsqcodec.codec.causal import decode_causal, encode_causal
+from bsqcodec.codec.filtering import Flags
 from bsqcodec.codec.model import Model
 from bsqcodec.codec.predictive import PredictiveCoder
 from bsqcodec.codec.settings import inter_quality, intra_quality, is_cut, motion_lambda
@@ -193,9 +194,7 @@ def decode_group(model: Model, group: Group, info: VideoInfo) -> Iterator[Frame]
         yield to_frame(planes, info, pts, duration)
 
 
-def decode_planes(
-    model: Model, group: Group, info: VideoInfo, filters: list[np.ndarray] | None = None
-) -> Iterator[Planes]:
+def decode_planes(model: Model, group: Group, info: VideoInfo, filters: list[Flags] | None = None) -> Iterator[Planes]:
     """The padded planes of a group's frames, uint8 on the model's device. Raises as `decode_group` does.
 
     filters: where the flags of its inter frames are put (`FilterFlags.seen`), if anywhere.
@@ -208,7 +207,7 @@ def decode_planes(
 
 
 def _decode_predictive(
-    model: Model, reader: Reader, group: Group, h: int, w: int, filters: list[np.ndarray] | None
+    model: Model, reader: Reader, group: Group, h: int, w: int, filters: list[Flags] | None
 ) -> Iterator[Planes]:
     assert not isinstance(model.tokenizer, CausalTokenizer)
     coder = PredictiveCoder(model.tokenizer, model.tokens, h, w, model.device)

@@ -92,7 +92,7 @@ def analyse(model: Model, targets: list[Planes], quality: int) -> GroupLevels:
         fields.append(estimate(target, reference, price, fields[-1] if fields else None))
         reference = coder.next(NoCoder(), qualities[-1], fields[-1], target)
     small, frames = keeping.seen[: pyramid.LEVELS - 1], keeping.seen[pyramid.LEVELS - 1 :]
-    return GroupLevels(torch.stack(frames), small[::-1], fields, qualities, coder.filters.seen)
+    return GroupLevels(torch.stack(frames), small[::-1], fields, qualities, [seen.flags for seen in coder.filters.seen])
 
 
 def synthesise(model: Model, group: GroupLevels) -> list[Planes]:

@@ -108,13 +108,13 @@ class AtomicOutput:
             raise
 
     def _commit(self) -> None:
-        _sync(self.part)
+        _sync(self.part, os.O_RDWR)  # Windows syncs only what may be written
         if self._overwrite:
             self.part.replace(self._target)
         else:
             self._name_unless_taken()
         if os.name == "posix":  # elsewhere a folder cannot be opened, and needs no sync
-            _sync(self._target.parent)
+            _sync(self._target.parent, os.O_RDONLY)
 
     def _name_unless_taken(self) -> None:
         """Give the file its name, unless another run made one of that name since this one began."""
@@ -148,8 +148,8 @@ def output_file(output: AtomicOutput) -> Iterator[BinaryIO]:
             yield file
 
 
-def _sync(path: Path) -> None:
-    handle = os.open(path, os.O_RDONLY)
+def _sync(path: Path, access: int) -> None:
+    handle = os.open(path, access)
     try:
         os.fsync(handle)
     except OSError as error:

@@ -22,7 +22,7 @@ from bsqcodec.container.chunks import SIGNATURE
 from bsqcodec.decoder import open_stream
 from bsqcodec.errors import BitstreamError, UsageError
 from bsqcodec.frames import VideoInfo
-from bsqcodec.outputs import STDIO, AtomicOutput, StrPath, output_file
+from bsqcodec.outputs import STDIO, AtomicOutput, StrPath, output_file, same_file
 from bsqcodec.parts import Part, Time
 from bsqcodec.previews import Preview, open_source
 from bsqcodec.progress import ProgressCallback, ProgressMeter
@@ -296,7 +296,7 @@ def _source_file(src: StrPath) -> Iterator[BinaryIO]:
 
 def _refuse_swapped_encode(src: StrPath, dst: StrPath) -> None:
     """Say what is wrong before "already exists" can make someone replace a video by adding -y."""
-    if Path(dst).suffix.lower() in VIDEO_SUFFIXES:
+    if Path(dst).suffix.lower() in VIDEO_SUFFIXES and not same_file(src, Path(dst)):
         raise UsageError(
             f"{os.fspath(dst)}: encode writes a .bsq file; give the video first, then a name ending in .bsq"
         )

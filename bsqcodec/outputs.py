@@ -65,7 +65,7 @@ class AtomicOutput:
     def refuse_input(self, src: StrPath | None) -> None:
         """Raise UsageError where `src` is the output, or what is written until that is whole."""
         for path in () if self.is_stdout else (self._target, self.part):
-            if _same_file(src, path):
+            if same_file(src, path):
                 raise UsageError(f"{self.name}: output and input are the same file; choose another name")
 
     def _exists(self) -> VideoError:
@@ -75,7 +75,7 @@ class AtomicOutput:
         if self._direct:
             return self
         try:
-            self._held = PartFile(self._target, lambda path: _same_file(self._src, path))
+            self._held = PartFile(self._target, lambda path: same_file(self._src, path))
         except OSError as error:
             raise VideoError(f"{self.name}: cannot write here: {error.strerror}; choose another folder") from error
         self.part = self._held.path
@@ -159,7 +159,8 @@ def _sync(path: Path, access: int) -> None:
         os.close(handle)
 
 
-def _same_file(src: StrPath | None, path: Path) -> bool:
+def same_file(src: StrPath | None, path: Path) -> bool:
+    """Whether both exist and are one file, by whatever names."""
     if src is None or os.fspath(src) == STDIO:
         return False
     try:

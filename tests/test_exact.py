@@ -12,16 +12,19 @@ from importlib import import_module
 from pathlib import Path
 
 import clips
+import gpu_check
 import numpy as np
 import pytest
 import reference_prior as reference
 import safetensors.numpy
 import torch
 from exactness import CLIP, QUICK, VARIANTS, BitHash, Variant, decoded_hash, encode_here, matrix, start
+from hypothesis import given
+from hypothesis import strategies as st
 from test_prior import coder_sums
 
 from bsqcodec.codec import load_model
-from bsqcodec.integer.arithmetic import Float32, Int8, int8_is_exact
+from bsqcodec.integer.arithmetic import FPMATH, Float32, Int8, halves, int8_is_exact, products_are_whole
 from bsqcodec.integer.blocks import MASKED
 from bsqcodec.integer.kernels import KERNEL_VARIABLE
 
@@ -108,25 +111,67 @@ def test_activations_off_by_one_ruin_the_bits(clip, weights, tmp_path, monkeypat
     assert calls[0] > 40
 
 
+def test_gpu_check_runs_its_matrix_and_says_when_there_is_no_gpu(clip, tmp_path, capsys):
+    found = gpu_check.check(["cpu"], clip, 2, tmp_path)
+    assert found == {"cpu": {"cpu": gpu_check.frames_hash(tmp_path / "cpu.bsq", "cpu")}}
+    if not torch.cuda.is_available():
+        script = Path(gpu_check.__file__)
+        done = subprocess.run([sys.executable, str(script)], capture_output=True, text=True, check=False)
+        assert done.returncode == 3
+        assert len(done.stderr.splitlines()) == 1 and "no such GPU" in done.stderr
+
+
+@pytest.mark.parametrize("setting", ["precision", "environment"])
+def test_products_of_fewer_bits_change_nothing(clip, weights, tmp_path, monkeypatch, setting):
+    """Settings under which a library may round the factors of float32 products: integers then go in two parts."""
+    encoded = encode_here(clip, tmp_path / "a.bsq", weights, 1, 2)
+    whole = Float32.linear
+    parts = []
+    monkeypatch.setattr(
+        Float32, "linear", lambda self, x, layer: (parts.append(layer.narrow), whole(self, x, layer))[1]
+    )
+    monkeypatch.setenv(KERNEL_VARIABLE, "float32")
+    before = torch.get_float32_matmul_precision()
+    if setting == "environment":
+        monkeypatch.setenv(FPMATH, "BF16")
+    else:
+        torch.set_float32_matmul_precision("medium")
+    try:
+        assert not products_are_whole()
+        assert decoded_hash(tmp_path / "a.bsq", weights, 1) == encoded
+    finally:
+        torch.set_float32_matmul_precision(before)
+    assert False in parts and True in parts
+
+
+@given(st.lists(st.integers(-4095, 4095), min_size=1, max_size=50))
+def test_halves_are_of_eight_bits(numbers):
+    x = torch.tensor(numbers, dtype=torch.float32)
+    high, low = halves(x)
+    assert torch.equal(64 * high + low, x)
+    assert float(high.abs().max()) <= 64 and float(low.abs().max()) <= 32
+
+
 # --- the weights that ship -----------------------------------------------------------------------
 
 
-def prior_arrays(weights: Path) -> dict[str, np.ndarray]:
-    """The prior's integers by the names of `PriorNetwork`."""
+def prior_arrays(weights: Path, part: str = "prior.") -> dict[str, np.ndarray]:
+    """The prior's (or decoder's) integers by the names of its module."""
     arrays = safetensors.numpy.load(weights.read_bytes())
-    return {key.removeprefix("prior."): value for key, value in arrays.items() if key.startswith("prior.")}
+    return {key.removeprefix(part): value for key, value in arrays.items() if key.startswith(part)}
 
 
-def test_no_sum_of_the_weights_leaves_float32(weights):
+@pytest.mark.parametrize(("part", "most"), [("prior.", 127), ("decoder.", 4095 + 33)])
+def test_no_sum_of_the_weights_leaves_float32(weights, part, most):
     """|sum| < 2^24 for any activations, so float32 holds every partial sum whatever the order."""
-    arrays = prior_arrays(weights)
+    arrays = prior_arrays(weights, part)
     layers = [key.removesuffix(".weight") for key in arrays if key.endswith(".weight")]
     assert layers
     for name in layers:
         weight, bias = arrays[f"{name}.weight"].astype(np.int64), arrays[f"{name}.bias"].astype(np.int64)
         assert arrays[f"{name}.weight"].dtype == np.int8
         assert arrays[f"{name}.bias"].dtype == np.int32
-        largest = int((127 * np.abs(weight).sum(1) + np.abs(bias)).max())
+        largest = int((most * np.abs(weight).sum(1) + np.abs(bias)).max())
         assert largest < 1 << 24, name
 
 

@@ -53,7 +53,7 @@ def test_head_table() -> None:
     for name in ("width", "height", "time_base", "fps", "sample_aspect_ratio", "primaries", "transfer", "matrix"):
         assert values[name] == getattr(INFO, name), name
     assert (values["rotation"], values["full_range"], values["chroma_location"]) == (3, 2, 1)
-    assert (values["keyint"], values["tune"], values["crf"], values["arithmetic"]) == (32, 0, 2735, 1)
+    assert (values["keyint"], values["tune"], values["crf"], values["arithmetic"]) == (32, 0, 2735, 2)
     assert values["weights_sha256"] == HEADER.weights_sha256
     assert (values["source_format"], values["model"]) == (INFO.source_format, HEADER.model)
     assert values["tool"] == HEADER.tool

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import torch
 
-from bsqcodec.codec import pyramid
+from bsqcodec.codec import filtering, pyramid
 from bsqcodec.codec.model import ModelConfig, save_model
 from bsqcodec.integer import arithmetic
 from bsqcodec.motion import tables as motion_tables
@@ -20,7 +20,7 @@ from bsqcodec.prior import context, network
 from bsqcodec.prior.coding import TokenCoder
 from bsqcodec.prior.tables import default_tables
 from bsqcodec.tokenizer import levels as level_bits
-from bsqcodec.tokenizer import transform
+from bsqcodec.tokenizer import reconstruction, transform
 from bsqcodec.tokenizer.causal import CausalConfig, CausalTokenizer
 from bsqcodec.tokenizer.predictive import PredictiveConfig, PredictiveTokenizer
 from bsqcodec.tokenizer.quality import STEP_Q8
@@ -244,6 +244,56 @@ def test_formats_and_tables_of_the_prior() -> None:
         assert int(getattr(tables, name)[int(index)]) == int(value), (name, index)
     shift, low, high = re.search(r">> (\d+), (-\d+), (\d+)\)\nP ", section("7.7")).groups()  # type: ignore[union-attr]
     assert (int(shift), int(low), int(high)) == (network.LOGIT_SHIFT, -network.LOGIT_MAX, network.LOGIT_MAX)
+
+
+def test_filter_flags() -> None:
+    text = section("6.7")
+    assert f"each *filter block* of {filtering.BLOCK}x{filtering.BLOCK} tokens" in text
+    ones, every = filtering.START
+    assert f"`ones` = {ones} and `all` = {every} in all six contexts" in text and filtering.CONTEXTS == 6
+    assert f"as long as any `all` is {filtering.MOST} or more" in text
+
+
+def test_numbers_of_synthesis_and_correction() -> None:
+    r = reconstruction
+    synthesis, text = section("9.3"), section("9.4")
+    assert f"{1 << r.LATENT} * n[c]" in synthesis and f"{1 << r.SAMPLE} * p[i]" in synthesis
+    assert f", {r.LATENT + r.MATRIX - r.PARTIAL}, -2^35, 2^35)" in synthesis
+    assert f"STEP[q], {r.PARTIAL + 8 - r.SAMPLE}, -{r.SAMPLE_MAX}, {r.SAMPLE_MAX})" in synthesis
+    assert f"STEP[q], {arithmetic.INT13.sum + 8 - r.SAMPLE}, -{r.SAMPLE_MAX}, {r.SAMPLE_MAX})" in text
+    assert f"* recip, {r.RECIPROCAL + r.SAMPLE - arithmetic.INT13.activation}, -{r.CLIP}, {r.CLIP})" in text
+    assert f"R(y, {r.LATENT - arithmetic.INT13.activation}, -{r.CLIP}, {r.CLIP})" in text
+    assert f"R(mY - {128 << r.SAMPLE}, {r.SAMPLE - r.MEAN}, -{r.CLIP}, {r.CLIP})" in text
+    assert f"`recip` = round(2^{r.RECIPROCAL + 8} / STEP[q])" in text
+    counts = [int(cells[1]) for cells in rows("9.4", "feature")]
+    assert counts == [*r.PATCHES, 96, 3, r.QUALITY_HATS, r.KINDS] and sum(counts) == r.FEATURES
+    values = [cells[2] for cells in rows("9.4", "feature")]
+    assert f"* {r.ONE} // {r.HAT_WIDTH}" in values[5] and f"{r.ONE} if" in values[6]
+    decoder = reconstruction.Reconstruction(dim=8, depth=1, heads=1, mlp=8)
+    assert decoder.reciprocals.tolist() == [round(2**24 / step) for step in STEP_Q8]
+    assert decoder.hats[100].tolist() == [max(0, 17 - abs(100 - 17 * i)) * 512 // 17 for i in range(16)]
+
+
+def test_formats_of_the_decoder() -> None:
+    form = arithmetic.INT13
+    expected = {
+        "activation": (form.activation, form.activation_max),
+        "weight": (arithmetic.WEIGHT, 127),
+        "stream": (form.stream, arithmetic.STREAM_MAX),
+        "query, key": (arithmetic.QUERY, arithmetic.QUERY_MAX),
+        "value": (form.value, form.value_max),
+    }
+    table = {cells[0]: (int(cells[1]), cells[2]) for cells in rows("9.5", "name")}
+    assert table.pop("sum")[0] == form.sum
+    assert table == {name: (bits, f"-{most} .. {most}") for name, (bits, most) in expected.items()}
+    text = section("9.5")
+    assert f"R(t, {arithmetic.WEIGHT}, 0, {form.activation_max})" in text
+    assert f"R(x, {form.stream - form.activation}, -{form.activation_max}, {form.activation_max})" in text
+    assert text.count(f"{form.sum - form.stream}, -{arithmetic.STREAM_MAX}, {arithmetic.STREAM_MAX})") == 2
+    assert f"R(t, {form.sum - arithmetic.QUERY}, -{arithmetic.QUERY_MAX}, {arithmetic.QUERY_MAX})" in text
+    assert f"R(t, {form.sum - form.value}, -{form.value_max}, {form.value_max})" in text
+    assert f"LIN_out({1 << form.activation - form.value} * attention" in text
+    assert f"(of the decoder: {form.largest}) MUST be below 2^24" in section("10.4")
 
 
 MODELS = {

@@ -27,6 +27,7 @@ WEIGHT = 7  # fraction bits
 STREAM_MAX = 32767
 QUERY, QUERY_MAX = 4, 127  # fraction and limit of queries and keys, in every network
 HALF = 64
+CUDA_ROWS = 16  # torch._int_mm takes more than these on CUDA
 FPMATH = "ONEDNN_DEFAULT_FPMATH_MODE"
 EXP_MAX, EXP_STEPS = 127, 128  # softmax numerators: round(127 exp(-d / 16)), d = 0..127
 EXP_SHIFT = 7  # score units (2^-11 nat) to steps of 1/16 nat
@@ -177,7 +178,10 @@ class Int8(Float32):
 
     def _product(self, x: Tensor, layer: Frozen) -> Tensor:
         flat = x.reshape(-1, x.shape[-1]).to(torch.int8)
-        return torch._int_mm(flat, layer.weight8.t()).reshape(*x.shape[:-1], -1).float()
+        rows = len(flat)
+        if rows <= CUDA_ROWS and flat.is_cuda:
+            flat = F.pad(flat, (0, 0, 0, CUDA_ROWS + 1 - rows))
+        return torch._int_mm(flat, layer.weight8.t())[:rows].reshape(*x.shape[:-1], -1).float()
 
 
 def halves(x: Tensor) -> tuple[Tensor, Tensor]:

@@ -13,14 +13,16 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from functools import partial
+from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO
 
 from bsqcodec import __version__
 from bsqcodec.container import MAX_PIXELS
+from bsqcodec.container.chunks import SIGNATURE
 from bsqcodec.decoder import open_stream
 from bsqcodec.errors import BitstreamError, UsageError
 from bsqcodec.frames import VideoInfo
-from bsqcodec.outputs import STDIO, AtomicOutput, StrPath, output_file
+from bsqcodec.outputs import STDIO, AtomicOutput, StrPath, output_file, same_file
 from bsqcodec.parts import Part, Time
 from bsqcodec.previews import Preview, open_source
 from bsqcodec.progress import ProgressCallback, ProgressMeter
@@ -38,6 +40,7 @@ CRF_RANGE = (0.0, 51.0)
 DEFAULT_CRF = 28.0
 KEYINT_RANGE = (1, 65535)  # frames
 TUNES = ("psnr", "ms-ssim")
+STREAM_SUFFIX, VIDEO_SUFFIXES = ".bsq", {".mp4", ".mkv", ".mov", ".y4m", ".avi", ".webm"}
 
 
 def encode(
@@ -72,7 +75,8 @@ def encode(
         src: any video FFmpeg reads; "-" = standard input, YUV4MPEG2 unless `format` says otherwise.
         dst: the .bsq file; "-" = standard output.
         crf: quality 0..51, fractions allowed, lower is better; None = 28 where no other goal is given.
-        bitrate: instead, bit/s of the whole file, sound included: 500_000 or "500k". A first pass codes samples.
+        bitrate: instead, bit/s of the whole file, sound included: 500_000 or "500k". A first pass codes samples;
+            what comes through a pipe is copied to a temporary file for that.
         size: instead, bytes of the whole file: 2_000_000 or "2M".
         target: instead, a quality: "psnr=38" ((6Y+U+V)/8 in dB) or "ms-ssim=0.98" (luma).
         keyint: frames in a group, 1..65535.
@@ -98,13 +102,18 @@ def encode(
     goal = goal_of(bitrate, size, target, crf)
     crf = DEFAULT_CRF if crf is None else crf
     _check_encode(crf, keyint, tune, threads, skip, limit)
+    _refuse_swapped_encode(src, dst)
+    from bsqcodec.spool import rereadable
     from bsqcodec.video import input_format, open_video
+    from bsqcodec.video.formats import InputFormat
 
     form = input_format(format, video_size, framerate, pix_fmt)
-    opened = partial(open_video, src, skip=skip, limit=limit, threads=threads, form=form)
+    if form is None and os.fspath(src) == STDIO:
+        form = InputFormat("yuv4mpegpipe")
     with (
         AtomicOutput(dst, src=src, overwrite=overwrite, readable=verify or needs_decoding(goal)) as output,
-        opened() as video,
+        rereadable(src, goal is not None) as source,
+        (opened := partial(open_video, source, skip=skip, limit=limit, threads=threads, form=form))() as video,
     ):
         from bsqcodec.codec import GroupEncoder, load_model
         from bsqcodec.runs import EncodeRun
@@ -118,7 +127,7 @@ def encode(
         if goal is not None:
             from bsqcodec.rate.plan import first_pass
 
-            plan = first_pass(goal, src, opened, model, header, on_progress)
+            plan = first_pass(goal, opened, model, header, on_progress)
             header = replace(header, crf=plan.crf)
         encoder = GroupEncoder(model, info, crf=header.crf, keyint=keyint)
         meter = ProgressMeter(on_progress, rate=info.fps, total=video.frame_count_hint)
@@ -200,6 +209,7 @@ def decode(
         UsageError, VideoError, DeviceError: as for `encode`.
     """
     _check_threads(threads)
+    _refuse_swapped_decode(dst)
     from bsqcodec.recovery import Recovery, Tolerance, all_losses, hinting, seekable
     from bsqcodec.runs import decode_all
     from bsqcodec.video import create_video
@@ -282,6 +292,26 @@ def _source_file(src: StrPath) -> Iterator[BinaryIO]:
     else:
         with open_stream(src) as file:
             yield file
+
+
+def _refuse_swapped_encode(src: StrPath, dst: StrPath) -> None:
+    """Say what is wrong before "already exists" can make someone replace a video by adding -y."""
+    if Path(dst).suffix.lower() in VIDEO_SUFFIXES and not same_file(src, Path(dst)):
+        raise UsageError(
+            f"{os.fspath(dst)}: encode writes a .bsq file; give the video first, then a name ending in .bsq"
+        )
+    if os.fspath(src) != STDIO and Path(src).is_file():
+        with open_stream(src) as file:
+            if file.read(len(SIGNATURE)) == SIGNATURE:
+                raise UsageError(f"{os.fspath(src)}: is a .bsq file already; give the video to encode, or use decode")
+
+
+def _refuse_swapped_decode(dst: StrPath) -> None:
+    if Path(dst).suffix.lower() == STREAM_SUFFIX:
+        raise UsageError(
+            f"{os.fspath(dst)}: decode writes a video; give the .bsq file first, "
+            "then a name that ends in .mp4, .mov, .mkv or .y4m"
+        )
 
 
 def _check_encode(crf: float, keyint: int, tune: str, threads: int, skip: int, limit: int | None) -> None:

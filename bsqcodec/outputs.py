@@ -65,7 +65,7 @@ class AtomicOutput:
     def refuse_input(self, src: StrPath | None) -> None:
         """Raise UsageError where `src` is the output, or what is written until that is whole."""
         for path in () if self.is_stdout else (self._target, self.part):
-            if _same_file(src, path):
+            if same_file(src, path):
                 raise UsageError(f"{self.name}: output and input are the same file; choose another name")
 
     def _exists(self) -> VideoError:
@@ -75,7 +75,7 @@ class AtomicOutput:
         if self._direct:
             return self
         try:
-            self._held = PartFile(self._target, lambda path: _same_file(self._src, path))
+            self._held = PartFile(self._target, lambda path: same_file(self._src, path))
         except OSError as error:
             raise VideoError(f"{self.name}: cannot write here: {error.strerror}; choose another folder") from error
         self.part = self._held.path
@@ -108,13 +108,13 @@ class AtomicOutput:
             raise
 
     def _commit(self) -> None:
-        _sync(self.part)
+        _sync(self.part, os.O_RDWR)  # Windows syncs only what may be written
         if self._overwrite:
             self.part.replace(self._target)
         else:
             self._name_unless_taken()
         if os.name == "posix":  # elsewhere a folder cannot be opened, and needs no sync
-            _sync(self._target.parent)
+            _sync(self._target.parent, os.O_RDONLY)
 
     def _name_unless_taken(self) -> None:
         """Give the file its name, unless another run made one of that name since this one began."""
@@ -148,8 +148,8 @@ def output_file(output: AtomicOutput) -> Iterator[BinaryIO]:
             yield file
 
 
-def _sync(path: Path) -> None:
-    handle = os.open(path, os.O_RDONLY)
+def _sync(path: Path, access: int) -> None:
+    handle = os.open(path, access)
     try:
         os.fsync(handle)
     except OSError as error:
@@ -159,7 +159,8 @@ def _sync(path: Path) -> None:
         os.close(handle)
 
 
-def _same_file(src: StrPath | None, path: Path) -> bool:
+def same_file(src: StrPath | None, path: Path) -> bool:
+    """Whether both exist and are one file, by whatever names."""
     if src is None or os.fspath(src) == STDIO:
         return False
     try:

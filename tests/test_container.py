@@ -26,6 +26,7 @@ from container_samples import (
 )
 from hypothesis import given
 from hypothesis import strategies as st
+from streams import CountingFile, stream
 
 from bsqcodec.container import Group, StreamHeader, StreamReader, StreamWriter
 from bsqcodec.container.chunks import pack_chunk
@@ -227,3 +228,22 @@ def test_struct_reading_of_a_group_by_hand() -> None:
     group = Group(3, (10, 12, 14), (2, 2, 2), (7, 9, 9), b"\1\0\0\0", b"\2\0\0\0\3\0\0\0", (1, 2, 3))
     expected = bytes([0x10, 3, 3, 1, 2, 20, 4, 2, 7, 9]) + struct.pack("<6I", 1, 2, 3, 1, 2, 3)
     assert pack_group(group) == expected
+
+
+def test_opening_reads_the_index_and_no_chunk_in_between() -> None:
+    """Of a file with 20 times the groups only 20 times the index is read, in as many steps."""
+
+    class Steps(CountingFile):
+        steps = 0
+
+        def read(self, size: int | None = -1, /) -> bytes:
+            self.steps += 1
+            return super().read(size)
+
+    found = []
+    for groups in (25, 500):
+        file = Steps(stream([8] * groups, words=300))
+        assert len(StreamReader(file).index()) == groups
+        found.append((file.steps, file.count / groups))
+    assert found[0][0] == found[1][0] < 30
+    assert found[1][1] < found[0][1] < 40  # bytes a group; each has 1,300

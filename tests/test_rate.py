@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import math
 import random
+import re
 from dataclasses import replace
-from itertools import pairwise
+from itertools import islice, pairwise
 from pathlib import Path
 
 import av
@@ -22,6 +24,7 @@ import bsqcodec
 from bsqcodec.cli.tool import cli
 from bsqcodec.errors import UsageError
 from bsqcodec.frames import VideoInfo
+from bsqcodec.metrics import ms_ssim_of
 from bsqcodec.rate.control import BudgetControl, Forecast, PsnrControl, solve
 from bsqcodec.rate.goals import Goal, amount, goal_of, target_of
 from bsqcodec.rate.plan import Scale, container_bytes, plan_budget, plan_quality
@@ -333,12 +336,50 @@ def test_what_cannot_be_is_one_line(clip, tmp_path, weights):
         assert list(tmp_path.iterdir()) == []
 
 
-def test_a_pipe_cannot_be_read_twice(tmp_path, weights):
-    arguments = ["encode", "-", str(tmp_path / "out.bsq"), "-b", "40k", "-q", "--weights", str(weights)]
-    result = CliRunner().invoke(cli, arguments, input=clips.y4m_bytes(3))
-    assert result.exit_code == 2
-    assert "save the input first, or use --crf" in result.stderr
-    assert list(tmp_path.iterdir()) == []
+def test_a_pipe_is_copied_and_gives_the_same_file(clip, tmp_path, weights, monkeypatch):
+    (tmp_path / "temporary").mkdir()
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path / "temporary"))
+    options = ["--target", "psnr=36", "--limit", "2", "--device", "cpu", "--weights", str(weights)]
+    named = CliRunner().invoke(cli, ["encode", str(clip), str(tmp_path / "named.bsq"), *options])
+    piped = CliRunner().invoke(cli, ["encode", "-", str(tmp_path / "piped.bsq"), *options], input=clip.read_bytes())
+    assert (named.exit_code, piped.exit_code) == (0, 0), piped.stderr
+    assert "standard input: copied to a temporary file first" in piped.stderr
+    assert (tmp_path / "piped.bsq").read_bytes() == (tmp_path / "named.bsq").read_bytes()
+    assert list((tmp_path / "temporary").iterdir()) == []
+
+
+def test_errors_of_a_copy_name_the_pipe(tmp_path, weights, monkeypatch):
+    def encode_pipe() -> str:
+        arguments = ["encode", "-", str(tmp_path / "out.bsq"), "-b", "40k", "-q", "--weights", str(weights)]
+        result = CliRunner().invoke(cli, arguments, input=b"no video at all" * 9)
+        assert result.exit_code == 1 and list(tmp_path.iterdir()) == []
+        (line,) = result.stderr.splitlines()
+        return line
+
+    line = encode_pipe()
+    assert line.startswith("bsqcodec: error: standard input: not yuv4mpegpipe") and "--format" in line
+
+    def full(*_: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr("shutil.copyfileobj", full)
+    assert re.search(r"error: standard input: cannot be copied to .+: No space left .+; set TMPDIR", encode_pipe())
+
+
+def test_the_ms_ssim_is_what_was_asked(tmp_path, weights):
+    """On a picture just above the least that MS-SSIM can be measured on; judged by what the file decodes to."""
+    with av.open(str(BEE)) as source:
+        frames = [frame.reformat(176, 176, "yuv420p").to_ndarray() for frame in islice(source.decode(video=0), 2)]
+    body = b"".join(b"FRAME\n" + frame.tobytes() for frame in frames)
+    (tmp_path / "in.y4m").write_bytes(b"YUV4MPEG2 W176 H176 F25:1 Ip A1:1 C420jpeg\n" + body)
+    result = encode(weights, tmp_path / "in.y4m", tmp_path / "out.bsq", "--target", "ms-ssim=0.97", "--json")
+    assert result.exit_code == 0, result.stderr
+    done = json.loads(result.stdout.splitlines()[-1])
+    with bsqcodec.open(tmp_path / "out.bsq", device="cpu", weights=weights) as video:
+        found = np.mean([ms_ssim_of(frame[:176], back.y) for frame, back in zip(frames, video, strict=True)])
+    assert found == pytest.approx(0.97, abs=0.004)
+    assert (done["goal"], done["asked"]) == ("ms-ssim", 0.97)
+    assert done["achieved"] == done["ms_ssim"] == pytest.approx(found, abs=1e-4)
 
 
 def test_the_command_line_beats_the_environment(clip, tmp_path, weights):

@@ -210,12 +210,18 @@ def _print_plan(terminal: Terminal, tasks: list[Task], out: Path) -> None:
     terminal.say(f"{len(tasks)} points of {clips} clips, {done} of them done; results in {out}")
 
 
+def _cores() -> int:
+    """Cores this process may use; only Linux tells them from those that the machine has."""
+    affinity = getattr(os, "sched_getaffinity", None)
+    return len(affinity(0)) if affinity is not None else os.cpu_count() or 1
+
+
 def _run(terminal: Terminal, tasks: list[Task], opts: dict[str, Any]) -> tuple[Outcome, list[Still]]:
     from bsqcodec.bench.run import run
     from bsqcodec.cli.bench_display import Steps
 
     stills = _stills(tasks, opts)
-    jobs = opts["jobs"] or max(1, len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else 1)
+    jobs = opts["jobs"] or _cores()
     done = sum(task.finished(opts["out"]) is not None for task in tasks)
     terminal.say(f"{len(tasks)} points, {done} of them done already; {jobs} at a time")
     try:

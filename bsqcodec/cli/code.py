@@ -91,7 +91,7 @@ def encode(ctx: click.RichContext, /, **opts: Any) -> None:
     """Encode a video into a .bsq file.
 
     IN is any file FFmpeg reads, or "-" for stdin: YUV4MPEG2 or what --format says. OUT is a .bsq file, or "-".
-    --bitrate, --size and --target code samples of IN first, so IN must be a file then.
+    --bitrate, --size and --target code samples of IN first; of a pipe they make a temporary copy for that.
     """
     terminal = _begin(ctx, opts)
     one_goal(ctx, opts)

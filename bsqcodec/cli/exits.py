@@ -25,6 +25,8 @@ FAILED = 1
 USAGE = 2
 INTERRUPTED = 130  # 128 + SIGINT
 TERMINATED = 143  # 128 + SIGTERM
+# What writing to a pipe without a reader fails with; Windows says EINVAL, and Python does not translate it.
+BROKEN_PIPE = {errno.EPIPE, errno.EINVAL} if os.name == "nt" else {errno.EPIPE}
 NOTHING_LEFT = "no output was written"  # unless the exception's text says what was
 
 
@@ -96,7 +98,9 @@ def _os_line(error: OSError) -> str:
 
 
 def _is_broken_pipe(error: BaseException) -> bool:
-    return isinstance(error, OSError) and (error.errno == errno.EPIPE or isinstance(error, BrokenPipeError))
+    if isinstance(error, BsqError) or not isinstance(error, OSError):
+        return False
+    return isinstance(error, BrokenPipeError) or (error.errno in BROKEN_PIPE and error.filename is None)
 
 
 def _silence_stdout() -> None:

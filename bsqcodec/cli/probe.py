@@ -26,7 +26,7 @@ def info(path: str, json: bool, check: bool) -> None:
 
     summary = inspect(path, check=check)
     if json:
-        click.echo(dumps(summary.to_dict(), ensure_ascii=False, indent=2))
+        click.echo(dumps(summary.to_dict(), indent=2))
     else:
         click.echo("\n".join(summary.lines()))
     if summary.damage is not None:

@@ -46,8 +46,8 @@ class Terminal:
             self.data({"type": "error", "message": message, "exit_code": exit_code})
 
     def data(self, item: dict[str, Any]) -> None:
-        """One JSON object on one line of stdout."""
-        sys.stdout.write(json.dumps(item, ensure_ascii=False) + "\n")
+        """One JSON object on one line of stdout, in ASCII, which is UTF-8 whatever the encoding of the system is."""
+        sys.stdout.write(json.dumps(item) + "\n")
         sys.stdout.flush()
 
 

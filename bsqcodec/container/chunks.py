@@ -71,7 +71,7 @@ class ChunkSource:
         if not data.startswith(SIGNATURE):
             if len(data) < len(SIGNATURE) and SIGNATURE.startswith(data) and data:
                 raise TruncatedError(f"{self.name}: byte {len(data)}: the file ends inside its signature")
-            raise BitstreamError(f"{self.name}: byte 0: not a .bsq file (wrong signature)")
+            raise BitstreamError(f"{self.name}: byte 0: not a .bsq file (wrong signature); give one that bsqcodec made")
         if len(data) < len(PREAMBLE):
             raise TruncatedError(f"{self.name}: byte {len(data)}: the file ends inside its version")
         major, minor = data[8], data[9]

@@ -4,15 +4,12 @@ from __future__ import annotations
 
 import io
 import logging
-import os
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from bsqcodec.container import StreamHeader, StreamWriter
 from bsqcodec.errors import UsageError
-from bsqcodec.outputs import STDIO, StrPath
 from bsqcodec.progress import ProgressCallback, ProgressMeter
 from bsqcodec.rate.control import BudgetControl, Control, Forecast, PsnrControl, solve
 from bsqcodec.rate.goals import Goal, said
@@ -72,7 +69,6 @@ class Scale:
 
 def first_pass(
     goal: Goal,
-    src: StrPath,
     opened: Opener,
     model: Model,
     header: StreamHeader,
@@ -80,14 +76,9 @@ def first_pass(
 ) -> Plan:
     """Look at the source and code samples of it.
 
-    src: for messages; opened: opens the source at its beginning; header: of the stream to come.
-    Raises UsageError for a goal that cannot be reached, and for a source that can be read only once.
+    opened: opens the source at its beginning, again and again; header: of the stream to come.
+    Raises UsageError for a goal that cannot be reached.
     """
-    if os.fspath(src) == STDIO or not Path(src).is_file():
-        name = "standard input" if os.fspath(src) == STDIO else os.fspath(src)
-        raise UsageError(
-            f"{name}: {said(goal)} needs a file, which can be read twice; save the input first, or use --crf"
-        )
     meter = ProgressMeter(on_progress, rate=header.info.fps, total=None, stage="samples")
     survey = take_survey(opened, run_length(header.keyint) * (1 if goal.by_size else 2))
     scale = scale_of(model)

@@ -24,6 +24,7 @@ from bsqcodec.cli.options import (
     chosen_device,
     device_options,
     examples,
+    jobs_option,
     overwrite_option,
     part_options,
     raw_options,
@@ -85,6 +86,7 @@ def _begin(ctx: click.Context, opts: dict[str, Any]) -> Terminal:
     panel=QUALITY,
 )
 @device_options
+@jobs_option
 @talk_options
 @click.pass_context
 def encode(ctx: click.RichContext, /, **opts: Any) -> None:
@@ -135,6 +137,7 @@ def encode(ctx: click.RichContext, /, **opts: Any) -> None:
     panel=PART,
 )
 @device_options
+@jobs_option
 @talk_options
 @click.pass_context
 def decode(ctx: click.RichContext, /, **opts: Any) -> None:

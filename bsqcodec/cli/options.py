@@ -106,6 +106,15 @@ device_options = stacked(
     weights_option,
 )
 
+jobs_option = click.option(
+    "--jobs",
+    type=click.IntRange(1),
+    default=1,
+    metavar="N",
+    help="Groups at a time, each in a process; same output.",
+    panel=SPEED,
+)
+
 talk_options = stacked(
     click.option("-q", "--quiet", is_flag=True, help="Print errors only.", panel=TALK),
     click.option(

@@ -21,6 +21,7 @@ from bsqcodec.decoder import open_stream
 from bsqcodec.errors import BitstreamError, UsageError
 from bsqcodec.frames import TrackPacket, VideoInfo
 from bsqcodec.outputs import STDIO, AtomicOutput, StrPath, output_file
+from bsqcodec.parallel.start import Spread
 from bsqcodec.parts import Part, Time
 from bsqcodec.previews import FrameSource, Preview, open_source
 from bsqcodec.progress import ProgressCallback, ProgressMeter
@@ -56,6 +57,7 @@ def encode(
     device: str = "auto",
     threads: int = 0,
     jobs: int = 1,
+    cluster: str | None = None,
     skip: int = 0,
     limit: int | None = None,
     format: str | None = None,
@@ -86,6 +88,8 @@ def encode(
         jobs: processes that code groups side by side; the file is the same. Not with `bitrate`, `size` or a PSNR, where
             each frame's quality hangs on the bits before it. A script that asks for more than one needs the usual
             `if __name__ == "__main__":`, since processes are started afresh.
+        cluster: instead of `jobs`, the address of a Ray cluster, or "auto" = the one this machine is part of, else one
+            on this machine (needs `pip install bsqcodec[ray]`).
         skip: frames of the source to leave out at its beginning.
         limit: frames to encode at most, None = all.
         format: FFmpeg's name of what `src` is, None = found out; "raw" needs `video_size` ("640x360"), and takes
@@ -100,11 +104,12 @@ def encode(
             reached.
         VideoError: the source cannot be read, or the output cannot be written.
         DeviceError: the device does not exist here.
-        WorkerError: a process of `jobs` died.
+        WorkerError: a process of `jobs` died, or there is no Ray or no such cluster.
         BsqError: `verify` found a difference.
     """
     goal = goal_of(bitrate, size, target, crf)
-    _check_side_by_side(jobs, goal)
+    spread = Spread(weights, device, threads, jobs, cluster)
+    _check_side_by_side(spread, goal)
     crf = DEFAULT_CRF if crf is None else crf
     _check_encode(crf, keyint, tune, threads, skip, limit)
     from bsqcodec.video import input_format, open_video
@@ -130,10 +135,7 @@ def encode(
             plan = first_pass(goal, src, opened, model, header, on_progress)
             header = replace(header, crf=plan.crf)
         meter = ProgressMeter(on_progress, rate=info.fps, total=video.frame_count_hint)
-        with (
-            output_file(output) as file,
-            _coding(video, model, header, weights, device, threads, jobs) as (source, encoder),
-        ):
+        with output_file(output) as file, _coding(video, model, header, spread) as (source, encoder):
             run = EncodeRun(file, header, source, encoder, meter, plan.control if plan else None)
             run.run(keep_crcs=verify)
         if run.crcs is not None:
@@ -148,20 +150,17 @@ def encode(
 
 
 @contextmanager
-def _coding(
-    video: Source, model: Model, header: StreamHeader, weights: StrPath | None, device: str, threads: int, jobs: int
-) -> Iterator[tuple[Source, FrameEncoder]]:
+def _coding(video: Source, model: Model, header: StreamHeader, spread: Spread) -> Iterator[tuple[Source, FrameEncoder]]:
     """What is read and what encodes it: the video and an encoder here, or both in one with workers."""
     from bsqcodec.codec import GroupEncoder
 
-    if jobs == 1:
+    if spread.alone:
         yield video, GroupEncoder(model, video.info, crf=header.crf, keyint=header.keyint)
         return
     from bsqcodec.parallel.encoding import ParallelEncoder
-    from bsqcodec.parallel.start import started
     from bsqcodec.rate.plan import is_causal
 
-    with started(model, weights, device, threads, jobs) as workers:
+    with spread.started(model) as workers:
         cuts = not is_causal(model)
         ahead = ParallelEncoder(video, workers, crf=header.crf, keyint=header.keyint, cuts=cuts)
         yield ahead, ahead
@@ -233,13 +232,13 @@ def decode(
         UsageError, VideoError, DeviceError, WorkerError: as for `encode`.
     """
     _check_threads(threads)
-    _check_jobs(jobs)
+    spread = Spread(weights, device, threads, jobs)
     from bsqcodec.recovery import Recovery, Tolerance, all_losses, hinting, seekable
     from bsqcodec.runs import decode_all
     from bsqcodec.video import create_video
 
     part, preview = Part.of(start, duration, skip, limit), Preview.of(keyframes, scale)
-    if jobs > 1 and preview.level:
+    if not spread.alone and preview.level:
         raise UsageError(f"jobs {jobs}: a smaller scale is decoded by one process; leave out --jobs or --scale")
     tolerance = Tolerance(on_error, fill, max_pixels, max_frames)
     name = "standard input" if os.fspath(src) == STDIO else os.fspath(src)
@@ -258,8 +257,7 @@ def decode(
             recovery = Recovery(model, reader.header.info, tolerance, name)
             pictures = preview.decoder(model, reader.header.info, recovery.frames)
             meter = ProgressMeter(on_progress, rate=source.info.fps, total=source.frames_hint)
-            ahead = _decoding(source, recovery, model, weights, device, threads, jobs)
-            with hinting(tolerance), ahead as items:
+            with hinting(tolerance), _decoding(source, recovery, model, spread) as items:
                 frames, groups = decode_all(items, video, pictures, meter)
             if not frames:
                 raise BitstreamError(f"{name}: not one frame can be decoded; the file is damaged, or holds no video")
@@ -281,22 +279,15 @@ def decode(
 
 @contextmanager
 def _decoding(
-    source: FrameSource,
-    recovery: Recovery,
-    model: Model,
-    weights: StrPath | None,
-    device: str,
-    threads: int,
-    jobs: int,
+    source: FrameSource, recovery: Recovery, model: Model, spread: Spread
 ) -> Iterator[Iterable[GroupPart | list[TrackPacket]]]:
-    """What is decoded; with several jobs it is read ahead, and `recovery` takes the frames from workers."""
-    if jobs == 1:
+    """What is decoded; with workers it is read ahead, and `recovery` takes the frames from them."""
+    if spread.alone:
         yield source
         return
     from bsqcodec.parallel.decoding import ParallelDecoder
-    from bsqcodec.parallel.start import started
 
-    with started(model, weights, device, threads, jobs) as workers:
+    with spread.started(model) as workers:
         decoder = ParallelDecoder(workers, recovery.info, recovery.check_size)
         recovery.decode = decoder.frames
         yield decoder.ahead(source)
@@ -358,19 +349,13 @@ def _check_encode(crf: float, keyint: int, tune: str, threads: int, skip: int, l
     _check_threads(threads)
 
 
-def _check_side_by_side(jobs: int, goal: Goal | None) -> None:
+def _check_side_by_side(spread: Spread, goal: Goal | None) -> None:
     """Raise UsageError where groups cannot be coded side by side."""
-    _check_jobs(jobs)
-    if jobs > 1 and goal is not None and goal.kind != "ms-ssim":
+    if not spread.alone and goal is not None and goal.kind != "ms-ssim":
         raise UsageError(
-            f"jobs {jobs}: with a {goal.kind} as the goal each frame's quality hangs on those before it; "
-            "leave out --jobs, or use --crf"
+            f"{spread.name}: with a {goal.kind} as the goal each frame's quality hangs on those before it; "
+            "leave that out, or use --crf"
         )
-
-
-def _check_jobs(jobs: int) -> None:
-    if jobs < 1:
-        raise UsageError(f"jobs {jobs}: must be 1 or more")
 
 
 def _check_threads(threads: int) -> None:

@@ -49,6 +49,7 @@ FROZEN = {
         "--threads",
         "--weights",
         "--jobs",
+        "--cluster",
         "--quiet -q",
         "--verbose -v",
         "--json",

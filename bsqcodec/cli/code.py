@@ -22,6 +22,7 @@ from bsqcodec.cli.options import (
     SETTINGS,
     begin,
     chosen_device,
+    cluster_option,
     device_options,
     examples,
     jobs_option,
@@ -87,6 +88,7 @@ def _begin(ctx: click.Context, opts: dict[str, Any]) -> Terminal:
 )
 @device_options
 @jobs_option
+@cluster_option
 @talk_options
 @click.pass_context
 def encode(ctx: click.RichContext, /, **opts: Any) -> None:

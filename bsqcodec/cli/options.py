@@ -115,6 +115,10 @@ jobs_option = click.option(
     panel=SPEED,
 )
 
+cluster_option = click.option(
+    "--cluster", metavar="auto|ADDRESS", help="Instead of --jobs: a Ray cluster; auto finds or starts one.", panel=SPEED
+)
+
 talk_options = stacked(
     click.option("-q", "--quiet", is_flag=True, help="Print errors only.", panel=TALK),
     click.option(

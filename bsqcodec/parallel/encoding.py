@@ -5,9 +5,9 @@ next one begins, is known only when it is coded, since the encoder ends groups a
 guess, at every `keyint`-th frame and where the picture changes abruptly, and the pieces are coded side by side. The
 results are taken in order. A piece counts if it begins where the group before it really ended; from the first border
 that differs on, the pieces are thrown away and the frames split anew. One number is carried from group to group: the
-cost of the last prediction, against which the second frame of the next group is held to tell a cut. A piece is coded as
-if there were none, and says at which number its second frame would have been a cut; if the real one is as low, the piece
-is coded again with it. So guesses cost time when they are wrong, and never change a byte.
+cost of the last prediction, against which the second frame of the next group is held to tell a cut. A piece is coded
+as if there were none, and says at which number its second frame would have been a cut; if the real one is as low, the
+piece is coded again with it. So guesses cost time when they are wrong, and never change a byte.
 
 What is held in memory: the frames of the pieces being coded and of one more, at most `workers.size` + 2 groups.
 """

@@ -5,9 +5,11 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from bsqcodec.errors import UsageError
 from bsqcodec.outputs import StrPath
 
 if TYPE_CHECKING:
@@ -15,18 +17,57 @@ if TYPE_CHECKING:
     from bsqcodec.parallel.tasks import Workers
 
 
-@contextmanager
-def started(model: Model, weights: StrPath | None, device: str, threads: int, jobs: int) -> Iterator[Workers]:
-    """`jobs` processes of this machine that have the run's model; they end with the block.
+@dataclass(frozen=True)
+class Spread:
+    """Where a run's groups are coded. weights, device, threads: those of its model; 0 threads: chosen for the workers.
 
-    weights, device, threads: as the run's model was loaded with; 0 threads share the machine's out.
+    jobs: processes of this machine; cluster: instead, a Ray cluster's address, or "auto".
+    Raises UsageError for an impossible number of jobs, and for both.
     """
-    from bsqcodec.parallel.local import LocalWorkers
-    from bsqcodec.parallel.tasks import Setup, threads_each
 
-    path = None if weights is None else os.fspath(Path(weights).resolve())
-    workers = LocalWorkers(jobs, Setup(path, model.tune, device, threads_each(threads, jobs), model.sha256))
-    try:
-        yield workers
-    finally:
-        workers.close()
+    weights: StrPath | None
+    device: str
+    threads: int
+    jobs: int = 1
+    cluster: str | None = None
+
+    def __post_init__(self) -> None:
+        if self.jobs < 1:
+            raise UsageError(f"jobs {self.jobs}: must be 1 or more")
+        if self.jobs > 1 and self.cluster is not None:
+            raise UsageError(f"jobs {self.jobs}, cluster {self.cluster}: contradict each other; give one")
+
+    @property
+    def alone(self) -> bool:
+        """Whether this process does it all."""
+        return self.jobs == 1 and self.cluster is None
+
+    @property
+    def name(self) -> str:
+        """What was asked for, for messages."""
+        return f"jobs {self.jobs}" if self.cluster is None else f"cluster {self.cluster}"
+
+    @contextmanager
+    def started(self, model: Model) -> Iterator[Workers]:
+        """The workers, which have the run's model and end with the block."""
+        workers = self._start(model)
+        try:
+            yield workers
+        finally:
+            workers.close()
+
+    def _start(self, model: Model) -> Workers:
+        from bsqcodec.parallel.tasks import Setup, threads_each
+
+        if self.cluster is not None:
+            from bsqcodec.codec.model import shipped_path
+            from bsqcodec.parallel.cluster import RayWorkers
+
+            path = shipped_path(model.tune) if self.weights is None else Path(self.weights)
+            setup = Setup(None, model.tune, self.device, self.threads or 1, model.sha256, path.read_bytes())
+            return RayWorkers(self.cluster, setup)
+        from bsqcodec.parallel.local import LocalWorkers
+
+        weights = None if self.weights is None else os.fspath(Path(self.weights).resolve())
+        threads = threads_each(self.threads, self.jobs)
+        return LocalWorkers(self.jobs, Setup(weights, model.tune, self.device, threads, model.sha256))

@@ -40,7 +40,7 @@ class RayWorkers:
         self.size = max(1, int(resources.get("GPU", 0) if on_gpu else resources.get("CPU", 1) // threads))
         _log.info("cluster: %d workers", self.size)
         self._setup = ray.put(setup)
-        options = {"num_cpus": threads, "num_gpus": 1 if on_gpu else 0, "max_retries": RETRIES}
+        options: dict[str, Any] = {"num_cpus": threads, "num_gpus": 1 if on_gpu else 0, "max_retries": RETRIES}
         self._do = ray.remote(**options)(_do)
 
     def submit(self, task: Task) -> int:
@@ -75,7 +75,7 @@ class RayWorkers:
 
 def _connect(ray: Any, address: str) -> None:
     where = None if address == "auto" else address
-    quiet = {"log_to_driver": False, "logging_level": logging.ERROR, "configure_logging": False}
+    quiet: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.ERROR, "configure_logging": False}
     try:
         ray.init(address=where, include_dashboard=False if where is None else None, **quiet)
     except (ConnectionError, ValueError, RuntimeError) as error:

@@ -44,6 +44,7 @@ class Deadly:
         return self.task.run(model)
 
 
+@pytest.mark.slow  # a Ray takes some ten seconds to start
 def test_the_file_is_the_local_one_though_a_worker_dies(ray, tmp_path, monkeypatch):
     weights = standin.standin_weights(tmp_path / "small.safetensors")
     source, mark = tmp_path / "in.y4m", tmp_path / "killed"

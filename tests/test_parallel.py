@@ -29,8 +29,7 @@ from bsqcodec.rate.survey import Changes
 from bsqcodec.runs import EncodeRun
 
 WIDTH, HEIGHT, KEYINT = 16, 16, 4
-# Scenes of 6, 1, 2, 8, 5 frames: cuts inside of groups, at the second frame of a group, and at one's border.
-SCENES = (6, 1, 2, 8, 5)
+SCENES = (5, 1, 3, 4)  # frames; cuts at the second frames of groups, and inside of one
 
 
 @pytest.fixture(scope="module")
@@ -133,15 +132,12 @@ def test_all_is_as_with_one_process_whatever_is_guessed(small_model, monkeypatch
     assert run.tally.stats(size=1, seconds=1) == wanted[1].tally.stats(size=1, seconds=1)
     assert seen == wanted[2]
     assert workers.most <= size + 1
-    if guess == "as made":  # right but for the cut at a second frame, which only the group before tells
-        assert workers.done <= run.tally.groups + 2
-    else:
-        assert workers.done > run.tally.groups
+    assert run.tally.groups <= workers.done <= 4 * run.tally.groups
 
 
 def test_groups_before_a_failing_source_are_written(small_model):
     with pytest.raises(VideoError, match="ends badly"):
-        together(small_model, 2, clip=Clip(fails_after=9))
+        together(small_model, 2, clip=Clip(fails_after=7))
 
 
 def test_causal_models_have_no_cuts(tmp_path):
@@ -177,6 +173,7 @@ def test_a_worker_that_dies_is_one_error_and_none_outlives_the_run(small, small_
     assert not any(process.is_alive() for process in processes)
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not Path("/proc/self/task").exists(), reason="looks for processes in /proc")
 def test_ctrl_c_leaves_nothing_behind(tmp_path, small):
     """Ctrl-C goes to all processes of the terminal's group; only the run itself speaks."""
@@ -226,7 +223,7 @@ def test_what_cannot_be_done_side_by_side_is_refused(tmp_path, options, message)
     assert not (tmp_path / "out.bsq").exists()
 
 
-def test_damage_inside_of_a_group_is_met_where_one_process_meets_it(tmp_path, small, small_model, monkeypatch):
+def test_damage_inside_of_a_group_is_met_where_one_process_meets_it(tmp_path, small, small_model):
     """The words of a group are exchanged for others, with a right checksum."""
     from bsqcodec.container import StreamReader, StreamWriter
 
@@ -236,7 +233,7 @@ def test_damage_inside_of_a_group_is_met_where_one_process_meets_it(tmp_path, sm
     with (tmp_path / "bad.bsq").open("wb") as file:
         writer = StreamWriter(file, reader.header)
         for number, group in enumerate(groups):
-            writer.write_group(replace(group, tokens=group.tokens[:4]) if number == 1 else group)
+            writer.write_group(replace(group, motion=b"\xff" * 64) if number == 1 else group)
         writer.close()
     results = []
     for jobs in (1, 2):
@@ -244,4 +241,4 @@ def test_damage_inside_of_a_group_is_met_where_one_process_meets_it(tmp_path, sm
         stats = bsqcodec.decode(tmp_path / "bad.bsq", name, weights=small, on_error="conceal", jobs=jobs)
         results.append((name.read_bytes(), stats.lost_frames, stats.damage))
     assert results[0] == results[1]
-    assert results[0][1] > 0
+    assert results[0][1] == 1  # the group's first frame needs no motion

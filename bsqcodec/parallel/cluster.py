@@ -29,13 +29,13 @@ class RayWorkers:
             import ray
         except ImportError:
             raise WorkerError("--cluster needs Ray, which is not installed; pip install 'bsqcodec[ray]'") from None
-        self._ray = ray
+        self._ray: Any = ray
         self._ours = not ray.is_initialized()
         if self._ours:
             _connect(ray, address)
         self._tasks: dict[int, Any] = {}
         self._tickets = 0
-        resources, threads = ray.cluster_resources(), max(1, setup.threads)
+        resources, threads = self._ray.cluster_resources(), max(1, setup.threads)
         on_gpu = setup.device.startswith("cuda")
         self.size = max(1, int(resources.get("GPU", 0) if on_gpu else resources.get("CPU", 1) // threads))
         _log.info("cluster: %d workers", self.size)

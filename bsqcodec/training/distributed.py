@@ -13,13 +13,13 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from datetime import timedelta
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 
-from bsqcodec.training.tasks import Loss, Task
+from bsqcodec.training.tasks import Task
 
 PATIENCE = timedelta(days=30)  # the others wait while rank 0 makes material; torchrun ends them where it dies
 
@@ -63,12 +63,12 @@ class Team:
 class _Whole(nn.Module):
     """A task's loss as a module that holds its modules, as DistributedDataParallel wants it."""
 
-    def __init__(self, task: Task[Item]) -> None:
+    def __init__(self, task: Task[Any]) -> None:
         super().__init__()
         self.modules_of_task = task.modules
-        self.loss: Loss[Item] = task.loss
+        self.loss = task.loss
 
-    def forward(self, batch: Item) -> tuple[Tensor, dict[str, float]]:
+    def forward(self, batch: Any) -> tuple[Tensor, dict[str, float]]:
         return self.loss(batch)
 
 

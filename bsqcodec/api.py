@@ -21,10 +21,11 @@ from bsqcodec.container import MAX_PIXELS
 from bsqcodec.container.chunks import SIGNATURE
 from bsqcodec.decoder import open_stream
 from bsqcodec.errors import BitstreamError, UsageError
-from bsqcodec.frames import VideoInfo
+from bsqcodec.frames import TrackPacket, VideoInfo
 from bsqcodec.outputs import STDIO, AtomicOutput, StrPath, output_file, same_file
+from bsqcodec.parallel.start import Spread
 from bsqcodec.parts import Part, Time
-from bsqcodec.previews import Preview, open_source
+from bsqcodec.previews import FrameSource, Preview, open_source
 from bsqcodec.progress import ProgressCallback, ProgressMeter
 from bsqcodec.rate.goals import Amount, Goal, achieved, goal_of, needs_decoding
 from bsqcodec.results import DecodeStats, EncodeStats
@@ -32,7 +33,10 @@ from bsqcodec.results import DecodeStats, EncodeStats
 if TYPE_CHECKING:
     from bsqcodec.codec import Model
     from bsqcodec.container import StreamHeader
+    from bsqcodec.partreader import GroupPart
     from bsqcodec.rate.survey import Opener
+    from bsqcodec.recovery import Recovery
+    from bsqcodec.runs import FrameEncoder, Source
 
 _log = logging.getLogger("bsqcodec")
 
@@ -55,6 +59,8 @@ def encode(
     tune: str = "psnr",
     device: str = "auto",
     threads: int = 0,
+    jobs: int = 1,
+    cluster: str | None = None,
     skip: int = 0,
     limit: int | None = None,
     format: str | None = None,
@@ -82,7 +88,12 @@ def encode(
         keyint: frames in a group, 1..65535.
         tune: "psnr" or "ms-ssim".
         device: "auto", "cpu" or "cuda:N".
-        threads: CPU threads, 0 = all.
+        threads: CPU threads, 0 = all; with `jobs`, of each process, 0 = all shared out.
+        jobs: processes that code groups side by side; the file is the same. Not with `bitrate`, `size` or a PSNR, where
+            each frame's quality hangs on the bits before it. A script that asks for more than one needs the usual
+            `if __name__ == "__main__":`, since processes are started afresh.
+        cluster: instead of `jobs`, the address of a Ray cluster, or "auto" = the one this machine is part of, else one
+            on this machine (needs `pip install bsqcodec[ray]`).
         skip: frames of the source to leave out at its beginning.
         limit: frames to encode at most, None = all.
         format: FFmpeg's name of what `src` is, None = found out; "raw" needs `video_size` ("640x360"), and takes
@@ -97,9 +108,12 @@ def encode(
             reached.
         VideoError: the source cannot be read, or the output cannot be written.
         DeviceError: the device does not exist here.
+        WorkerError: a process of `jobs` died, or there is no Ray or no such cluster.
         BsqError: `verify` found a difference.
     """
     goal = goal_of(bitrate, size, target, crf)
+    spread = Spread(weights, device, threads, jobs, cluster)
+    _check_side_by_side(spread, goal)
     crf = DEFAULT_CRF if crf is None else crf
     _check_encode(crf, keyint, tune, threads, skip, limit)
     _refuse_swapped_encode(src, dst)
@@ -115,7 +129,7 @@ def encode(
         rereadable(src, goal is not None) as source,
         (opened := partial(open_video, source, skip=skip, limit=limit, threads=threads, form=form))() as video,
     ):
-        from bsqcodec.codec import GroupEncoder, load_model
+        from bsqcodec.codec import load_model
         from bsqcodec.runs import EncodeRun
 
         info = video.info
@@ -129,10 +143,9 @@ def encode(
 
             plan = first_pass(goal, opened, model, header, on_progress)
             header = replace(header, crf=plan.crf)
-        encoder = GroupEncoder(model, info, crf=header.crf, keyint=keyint)
         meter = ProgressMeter(on_progress, rate=info.fps, total=video.frame_count_hint)
-        with output_file(output) as file:
-            run = EncodeRun(file, header, video, encoder, meter, plan.control if plan else None)
+        with output_file(output) as file, _coding(video, model, header, spread) as (source, encoder):
+            run = EncodeRun(file, header, source, encoder, meter, plan.control if plan else None)
             run.run(keep_crcs=verify)
         if run.crcs is not None:
             from bsqcodec.verify import verify_stream
@@ -143,6 +156,23 @@ def encode(
         if goal is not None:
             stats = _with_goal(stats, goal, output, opened, model)
     return stats
+
+
+@contextmanager
+def _coding(video: Source, model: Model, header: StreamHeader, spread: Spread) -> Iterator[tuple[Source, FrameEncoder]]:
+    """What is read and what encodes it: the video and an encoder here, or both in one with workers."""
+    from bsqcodec.codec import GroupEncoder
+
+    if spread.alone:
+        yield video, GroupEncoder(model, video.info, crf=header.crf, keyint=header.keyint)
+        return
+    from bsqcodec.parallel.encoding import ParallelEncoder
+    from bsqcodec.rate.plan import is_causal
+
+    with spread.started(model) as workers:
+        cuts = not is_causal(model)
+        ahead = ParallelEncoder(video, workers, crf=header.crf, keyint=header.keyint, cuts=cuts)
+        yield ahead, ahead
 
 
 def _with_goal(stats: EncodeStats, goal: Goal, output: AtomicOutput, opened: Opener, model: Model) -> EncodeStats:
@@ -166,6 +196,7 @@ def decode(
     max_frames: int | None = None,
     device: str = "auto",
     threads: int = 0,
+    jobs: int = 1,
     overwrite: bool = False,
     weights: StrPath | None = None,
     start: Time | None = None,
@@ -190,7 +221,8 @@ def decode(
         fill: the stand-in of a lost frame: "freeze" the last picture (grey before the first), or "grey".
         max_pixels: limit of width * height; max_frames: limit of the frames in the file, None = none.
         device: "auto", "cpu" or "cuda:N".
-        threads: CPU threads, 0 = all.
+        threads: CPU threads, 0 = all; with `jobs`, of each process, 0 = all shared out.
+        jobs: processes that decode groups side by side, as for `encode`; not for a `scale` below 1.
         overwrite: replace `dst` if it exists.
         weights: model weights (.safetensors), None = those that ship with the package.
         start, duration: seconds (12.5 or "1:02.5") from the first frame on; frames that begin there.
@@ -206,15 +238,18 @@ def decode(
         BitstreamError: the stream is damaged, with `on_error` in its header or beyond use;
             TruncatedError: it is cut short; LimitError: it is larger than the limits.
         UnsupportedVersionError, WeightsMismatchError: it needs a newer decoder or other weights.
-        UsageError, VideoError, DeviceError: as for `encode`.
+        UsageError, VideoError, DeviceError, WorkerError: as for `encode`.
     """
     _check_threads(threads)
     _refuse_swapped_decode(dst)
+    spread = Spread(weights, device, threads, jobs)
     from bsqcodec.recovery import Recovery, Tolerance, all_losses, hinting, seekable
     from bsqcodec.runs import decode_all
     from bsqcodec.video import create_video
 
     part, preview = Part.of(start, duration, skip, limit), Preview.of(keyframes, scale)
+    if not spread.alone and preview.level:
+        raise UsageError(f"jobs {jobs}: a smaller scale is decoded by one process; leave out --jobs or --scale")
     tolerance = Tolerance(on_error, fill, max_pixels, max_frames)
     name = "standard input" if os.fspath(src) == STDIO else os.fspath(src)
     with (
@@ -232,8 +267,8 @@ def decode(
             recovery = Recovery(model, reader.header.info, tolerance, name)
             pictures = preview.decoder(model, reader.header.info, recovery.frames)
             meter = ProgressMeter(on_progress, rate=source.info.fps, total=source.frames_hint)
-            with hinting(tolerance):
-                frames, groups = decode_all(source, video, pictures, meter)
+            with hinting(tolerance), _decoding(source, recovery, model, spread) as items:
+                frames, groups = decode_all(items, video, pictures, meter)
             if not frames:
                 raise BitstreamError(f"{name}: not one frame can be decoded; the file is damaged, or holds no video")
     seconds, losses = meter.seconds, all_losses(reader, recovery)
@@ -250,6 +285,22 @@ def decode(
         first_frame=first,
         start=begin,
     )
+
+
+@contextmanager
+def _decoding(
+    source: FrameSource, recovery: Recovery, model: Model, spread: Spread
+) -> Iterator[Iterable[GroupPart | list[TrackPacket]]]:
+    """What is decoded; with workers it is read ahead, and `recovery` takes the frames from them."""
+    if spread.alone:
+        yield source
+        return
+    from bsqcodec.parallel.decoding import ParallelDecoder
+
+    with spread.started(model) as workers:
+        decoder = ParallelDecoder(workers, recovery.info, recovery.check_size)
+        recovery.decode = decoder.frames
+        yield decoder.ahead(source)
 
 
 def _header(model: Model, info: VideoInfo, crf: float, keyint: int) -> StreamHeader:
@@ -326,6 +377,15 @@ def _check_encode(crf: float, keyint: int, tune: str, threads: int, skip: int, l
     if limit is not None and limit < 1:
         raise UsageError(f"limit {limit}: must be 1 frame or more")
     _check_threads(threads)
+
+
+def _check_side_by_side(spread: Spread, goal: Goal | None) -> None:
+    """Raise UsageError where groups cannot be coded side by side."""
+    if not spread.alone and goal is not None and goal.kind != "ms-ssim":
+        raise UsageError(
+            f"{spread.name}: with a {goal.kind} as the goal each frame's quality hangs on those before it; "
+            "leave that out, or use --crf"
+        )
 
 
 def _check_threads(threads: int) -> None:

@@ -21,6 +21,10 @@ class DeviceError(BsqError, RuntimeError):
     """The device asked for does not exist here."""
 
 
+class WorkerError(BsqError, RuntimeError):
+    """A process that was to code groups has died, or cannot be had."""
+
+
 class UsageError(BsqError, ValueError):
     """Arguments that contradict each other or lie outside their range; exit code 2."""
 

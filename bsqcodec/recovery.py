@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import islice
@@ -63,13 +63,15 @@ class Recovery:
     """Turns groups and gaps into frames, and counts what was lost.
 
     lost: frames that could not be decoded; concealed: how many of them were filled in; losses: failures inside of
-    groups whose checksums are right, besides those the reader found.
+    groups whose checksums are right, besides those the reader found. decode: what decodes a group, this process
+    unless it is replaced.
     """
 
     def __init__(self, model: Model, info: VideoInfo, tolerance: Tolerance, name: str) -> None:
+        self.decode: Callable[[Group], Iterator[Frame]] = self._decoded
         self.lost = self.concealed = 0
         self.losses: list[Loss] = []
-        self._model, self._info, self._tolerance, self._name = model, info, tolerance, name
+        self._model, self.info, self._tolerance, self._name = model, info, tolerance, name
         self._last: Frame | None = None
 
     def frames(self, item: Group | Gap) -> Iterator[Frame]:
@@ -81,10 +83,10 @@ class Recovery:
         if isinstance(item, Gap):
             yield from self._stand_ins(item)
             return
-        self._check_size(item)
+        self.check_size(item)
         done = 0
         try:
-            for frame in self._decoded(item):
+            for frame in self.decode(item):
                 self._last = frame
                 done += 1
                 yield frame, False
@@ -96,9 +98,9 @@ class Recovery:
             self.losses.append(Loss(0, 0, rest.first_frame, rest.frames, message))
             yield from self._stand_ins(rest)
 
-    def _check_size(self, group: Group) -> None:
+    def check_size(self, group: Group) -> None:
         """LimitError for a group that a causal model would hold in memory whole, and that is too large for that."""
-        pixels = len(group.pts) * self._info.width * self._info.height
+        pixels = len(group.pts) * self.info.width * self.info.height
         if pixels > self._tolerance.max_pixels and _is_causal(self._model):
             limit = (
                 f"{pixels} pixels, which this model decodes at once, above the limit of {self._tolerance.max_pixels}"
@@ -112,7 +114,7 @@ class Recovery:
     def _decoded(self, group: Group) -> Iterator[Frame]:
         from bsqcodec.codec import decode_group
 
-        return decode_group(self._model, group, self._info)
+        return decode_group(self._model, group, self.info)
 
     def _stand_ins(self, gap: Gap) -> Iterator[tuple[Frame, bool]]:
         self.lost += gap.frames
@@ -124,7 +126,7 @@ class Recovery:
             yield Frame(picture.y, picture.u, picture.v, pts, duration), True
 
     def _grey(self) -> Frame:
-        height, width = self._info.height, self._info.width
+        height, width = self.info.height, self.info.width
         y = np.full((height, width), _GREY, np.uint8)
         u = np.full(((height + 1) // 2, (width + 1) // 2), _GREY, np.uint8)
         return Frame(y, u, u, 0)

@@ -15,7 +15,7 @@ from bsqcodec.rate.control import Control
 from bsqcodec.results import Tally
 
 if TYPE_CHECKING:
-    from bsqcodec.codec import EncodedGroup, GroupEncoder
+    from bsqcodec.codec import EncodedGroup
     from bsqcodec.video import VideoWriter
 
 _PACKET_BATCH = 1 << 20  # bytes of audio and subtitles held back until the next group is written
@@ -31,6 +31,19 @@ class Source(Protocol):
     def __iter__(self) -> Iterator[Frame | TrackPacket]: ...
 
 
+class FrameEncoder(Protocol):
+    """What turns frames into groups: `bsqcodec.codec.GroupEncoder`, or workers that do the same."""
+
+    quality: int
+    first_frame: int
+    frames_done: int
+
+    @property
+    def bytes_done(self) -> int: ...
+    def push(self, frame: Frame) -> list[EncodedGroup]: ...
+    def flush(self) -> list[EncodedGroup]: ...
+
+
 class EncodeRun:
     """One pass of a video through the encoder into the container."""
 
@@ -39,7 +52,7 @@ class EncodeRun:
         file: BinaryIO,
         header: StreamHeader,
         video: Source,
-        encoder: GroupEncoder,
+        encoder: FrameEncoder,
         meter: ProgressMeter,
         control: Control | None = None,
     ) -> None:

@@ -22,8 +22,10 @@ from bsqcodec.cli.options import (
     SETTINGS,
     begin,
     chosen_device,
+    cluster_option,
     device_options,
     examples,
+    jobs_option,
     overwrite_option,
     part_options,
     raw_options,
@@ -85,6 +87,8 @@ def _begin(ctx: click.Context, opts: dict[str, Any]) -> Terminal:
     panel=QUALITY,
 )
 @device_options
+@jobs_option
+@cluster_option
 @talk_options
 @click.pass_context
 def encode(ctx: click.RichContext, /, **opts: Any) -> None:
@@ -135,6 +139,7 @@ def encode(ctx: click.RichContext, /, **opts: Any) -> None:
     panel=PART,
 )
 @device_options
+@jobs_option
 @talk_options
 @click.pass_context
 def decode(ctx: click.RichContext, /, **opts: Any) -> None:

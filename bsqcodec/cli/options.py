@@ -106,6 +106,19 @@ device_options = stacked(
     weights_option,
 )
 
+jobs_option = click.option(
+    "--jobs",
+    type=click.IntRange(1),
+    default=1,
+    metavar="N",
+    help="Groups at a time, each in a process; same output.",
+    panel=SPEED,
+)
+
+cluster_option = click.option(
+    "--cluster", metavar="auto|ADDRESS", help="Instead of --jobs: a Ray cluster; auto finds or starts one.", panel=SPEED
+)
+
 talk_options = stacked(
     click.option("-q", "--quiet", is_flag=True, help="Print errors only.", panel=TALK),
     click.option(

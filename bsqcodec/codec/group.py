@@ -107,7 +107,7 @@ class GroupEncoder:
         self._bytes_finished = 0
         self._open: _OpenGroup | None = None
         self._waiting: list[Frame] = []  # causal models code a group at once
-        self._last_cost: float | None = None  # of the prediction before, for cuts
+        self.last_cost: float | None = None  # of the last prediction, for cuts; kept from group to group
 
     @property
     def bytes_done(self) -> int:
@@ -141,9 +141,9 @@ class GroupEncoder:
         """Whether the picture changed too much to be predicted; remembers how well prediction went."""
         if motion is None:
             return False
-        cut = is_cut(target[0], motion.cost, self._last_cost)
+        cut = is_cut(target[0], motion.cost, self.last_cost)
         if not cut:
-            self._last_cost = motion.cost
+            self.last_cost = motion.cost
         return cut
 
     def _motion(self, target: Planes) -> MotionField | None:

@@ -83,7 +83,7 @@ def _most_runs(opened: Opener, length: int) -> int:
 
 def _read(opened: Opener, begins: list[int], length: int) -> Survey:
     with opened() as video:
-        tally, changes = Tally(video.info), _Changes()
+        tally, changes = Tally(video.info), Changes()
         survey = Survey(video.info, 0, 0.0, 0, len(video.tracks), [Run(begin, []) for begin in begins])
         for item in video:
             if not isinstance(item, Frame):
@@ -101,7 +101,7 @@ def _read(opened: Opener, begins: list[int], length: int) -> Survey:
     return survey
 
 
-class _Changes:
+class Changes:
     """How much the picture changes from frame to frame."""
 
     def __init__(self) -> None:

@@ -19,7 +19,7 @@ from tqdm import tqdm
 
 from bsqcodec.prior.network import PriorConfig
 from bsqcodec.tokenizer.predictive import PredictiveConfig
-from bsqcodec.training import checkpoint
+from bsqcodec.training import checkpoint, distributed
 from bsqcodec.training.by_hand import finish
 from bsqcodec.training.pool import Pool
 from bsqcodec.training.tasks import Loss, Task, decoder_task, prior_task, tokenizer_task
@@ -53,30 +53,43 @@ def train(
 ) -> None:
     """Train to `steps`, AdamW with cosine decay, bfloat16 where it pays; writes out/state.pt and out/log.jsonl.
 
-    Batches hang on seed and step alone, so a training that was resumed goes on as if it had not been interrupted.
+    Batches hang on seed, step and rank alone, so a training that was resumed goes on as if it had not been interrupted.
+    Started by `torchrun`, each process draws batches of its own and gradients are averaged; rank 0 alone writes.
     """
+    team = distributed.team()
     out.mkdir(parents=True, exist_ok=True)
     optimiser = torch.optim.AdamW(task.groups, betas=(0.9, 0.98), weight_decay=0.0)
     peaks = [float(group["lr"]) for group in optimiser.param_groups]
     first = _restore(task, optimiser, out) if resume else 0
     rng = random.Random("validation")
     fixed = [validation.batch(VALIDATION_BATCH, rng) for _ in range(VALIDATION_BATCHES)]
-    if first == 0:
+    together = team.averaged(task)
+    if first == 0 and team.leads:
         (out / "log.jsonl").unlink(missing_ok=True)
         _log(out, 0, evaluate(task.loss, fixed))
     saved = time.monotonic()
-    bar = tqdm(range(first, steps), desc=out.name, initial=first, total=steps, mininterval=5, ascii=True)
+    bar = tqdm(
+        range(first, steps),
+        desc=out.name,
+        initial=first,
+        total=steps,
+        mininterval=5,
+        ascii=True,
+        disable=not team.leads,
+    )
     for step in bar:
         for group, peak in zip(optimiser.param_groups, peaks, strict=True):
             group["lr"] = peak * schedule(step, steps)
-        parts = _step(task, optimiser, pool.batch(batch, random.Random(f"{seed}/{step}")))
+        parts = _step(together, optimiser, pool.batch(batch, random.Random(team.draw(seed, step))))
         if step % 50 == 0:
             bar.set_postfix({key: f"{number:.3f}" for key, number in parts.items()}, refresh=False)
         if step + 1 == steps or time.monotonic() - saved > CHECKPOINT_SECONDS:
             saved = time.monotonic()
-            checkpoint.save(out / checkpoint.NAME, task.modules, optimiser, step + 1)
-            _log(out, step + 1, evaluate(task.loss, fixed))
+            if team.leads:
+                checkpoint.save(out / checkpoint.NAME, task.modules, optimiser, step + 1)
+                _log(out, step + 1, evaluate(task.loss, fixed))
             pool.refresh()
+    team.wait()
 
 
 def schedule(step: int, steps: int) -> float:
@@ -165,5 +178,10 @@ def main() -> None:
     )
 
 
+def _main() -> None:
+    with distributed.joined():
+        main()
+
+
 if __name__ == "__main__":
-    finish(main)
+    finish(_main)

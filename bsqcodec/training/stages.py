@@ -21,7 +21,7 @@ from bsqcodec.motion import default_tables as default_motion
 from bsqcodec.prior.tables import default_tables
 from bsqcodec.tokenizer.causal import CausalConfig
 from bsqcodec.tokenizer.predictive import PredictiveConfig
-from bsqcodec.training import checkpoint
+from bsqcodec.training import checkpoint, distributed
 from bsqcodec.training.calibrate import calibrate, with_curve
 from bsqcodec.training.causal import CURVE, ClipPool, Cutting, causal_shard, causal_task, code_pool
 from bsqcodec.training.clips import find_sources
@@ -45,21 +45,25 @@ _log = logging.getLogger("bsqcodec")
 def run(config: Path, data: Path, out: Path, resume: bool, jobs: int = 1) -> None:
     """Train what a config describes on the clips below `data`; the weights become <out>/<name>.safetensors.
 
-    jobs: stages that run side by side where neither needs the other; the weights are the same.
+    jobs: stages that run side by side where neither needs the other; the weights are the same. Under `torchrun` the
+    processes train each stage together (`distributed`).
 
     Raises UsageError for a config it does not understand, a folder without clips, an `out` that holds another run.
     """
-    plan = read_config(config)
-    for validation in (False, True):
-        find_sources(data, validation)
-    _prepare(config, out, resume)
-    if jobs > 1:
-        side_by_side(plan.stages, jobs, partial(run_stage, config, data, out))
-    else:
-        for stage in plan.stages:
-            run_stage(config, data, out, stage.name)
-    _use_threads(plan)
-    _finish(plan, data, out)
+    with distributed.joined() as team:
+        if jobs > 1 and team.size > 1:
+            raise UsageError(f"--jobs {jobs}: under torchrun all processes train one stage; leave out --jobs")
+        plan = read_config(config)
+        for validation in (False, True):
+            find_sources(data, validation)
+        team.first(partial(_prepare, config, out, resume))
+        if jobs > 1:
+            side_by_side(plan.stages, jobs, partial(run_stage, config, data, out))
+        else:
+            for stage in plan.stages:
+                run_stage(config, data, out, stage.name)
+        _use_threads(plan)
+        team.first(partial(_finish, plan, data, out))
 
 
 def run_stage(config: Path, data: Path, out: Path, name: str) -> None:
@@ -67,10 +71,11 @@ def run_stage(config: Path, data: Path, out: Path, name: str) -> None:
     plan = read_config(config)
     _use_threads(plan)
     stage = next(stage for stage in plan.stages if stage.name == name)
+    team = distributed.team()
     if isinstance(stage, Weights):
-        _take_weights(plan, stage, out)
+        team.first(partial(_take_weights, plan, stage, out))
     elif isinstance(stage, Material):
-        _make_material(plan, stage, data, out)
+        team.first(partial(_make_material, plan, stage, data, out))
     else:
         _train_stage(plan, stage, out)
 

@@ -126,8 +126,8 @@ def encode(
         form = InputFormat("yuv4mpegpipe")
     with (
         AtomicOutput(dst, src=src, overwrite=overwrite, readable=verify or needs_decoding(goal)) as output,
-        rereadable(src, goal is not None) as source,
-        (opened := partial(open_video, source, skip=skip, limit=limit, threads=threads, form=form))() as video,
+        rereadable(src, goal is not None) as path,
+        (opened := partial(open_video, path, skip=skip, limit=limit, threads=threads, form=form))() as video,
     ):
         from bsqcodec.codec import load_model
         from bsqcodec.runs import EncodeRun

@@ -7,8 +7,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from fractions import Fraction
+from typing import TYPE_CHECKING
 
-import numpy as np
+if TYPE_CHECKING:  # `--version` and `info` answer without numpy, which takes as long as all the rest
+    import numpy as np
 
 
 @dataclass(frozen=True)

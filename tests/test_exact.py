@@ -6,6 +6,7 @@ Run: pytest tests/test_exact.py; the full matrix on real footage is `python test
 from __future__ import annotations
 
 import copy
+import math
 import subprocess
 import sys
 from importlib import import_module
@@ -24,7 +25,7 @@ from hypothesis import strategies as st
 from test_prior import coder_sums
 
 from bsqcodec.codec import load_model
-from bsqcodec.integer.arithmetic import FPMATH, Float32, Int8, halves, int8_is_exact, products_are_whole
+from bsqcodec.integer.arithmetic import FPMATH, Float32, Int8, exp_table, halves, int8_is_exact, products_are_whole
 from bsqcodec.integer.blocks import MASKED
 from bsqcodec.integer.kernels import KERNEL_VARIABLE
 
@@ -142,6 +143,21 @@ def test_products_of_fewer_bits_change_nothing(clip, weights, tmp_path, monkeypa
     finally:
         torch.set_float32_matmul_precision(before)
     assert False in parts and True in parts
+
+
+def test_exponentials_are_those_of_the_table_and_far_from_a_half(model):
+    """They are computed where the table is the usual one, and looked up where a weights file has another."""
+    entries = [127 * math.exp(-step / 16) for step in range(128)]
+    assert min(abs(entry % 1 - 0.5) for entry in entries) > 0.001
+    away = torch.arange(0, 140 * 128, 3).float()
+    table = exp_table()
+    expected = table[torch.floor(away / 128 + 0.5).clamp(max=127).long()]
+    assert torch.equal(Float32(table)._exponentials(away.clone()), expected)
+    other = table.clone()
+    other[5] -= 1
+    near = away[:200]
+    assert torch.equal(Float32(other)._exponentials(near.clone()), other[(near / 128 + 0.5).long()])
+    assert np.array_equal(model.tokens.tables.exp, table.numpy())  # what ships is the usual one
 
 
 @given(st.lists(st.integers(-4095, 4095), min_size=1, max_size=50))

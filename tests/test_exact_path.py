@@ -141,5 +141,5 @@ def test_tables_of_the_prior(model, table):
         array[...] = 300
     changed = replace(tables, **{table: array})
     model.tokens.tables = changed
-    model.tokens.ops.exp = changed.exp_tensor(torch.device("cpu"))
+    model.tokens.ops = model.tokenizer.decoder.ops = Float32(changed.exp_tensor(torch.device("cpu")))
     assert noticed(model)

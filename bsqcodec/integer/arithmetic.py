@@ -135,6 +135,7 @@ class Float32:
 
     def __init__(self, exp: Tensor):
         self.exp = exp  # float32 [128] of integers, `exp_table`
+        self._computed = torch.equal(exp, exp_table().to(exp.device))
 
     def whole(self, x: Tensor) -> Tensor:
         return x.round()
@@ -150,11 +151,19 @@ class Float32:
         return total.mul_(2.0**-shift).add_(0.5).floor_().clamp_(low, high)
 
     def softmax_mix(self, scores: Tensor, values: Tensor) -> Tensor:
-        steps = (scores.amax(-1, keepdim=True) - scores).mul_(2.0**-EXP_SHIFT).add_(0.5).floor_()
-        weights = self.exp[steps.clamp_(max=EXP_STEPS - 1).to(torch.int32)]
+        weights = self._exponentials(scores.amax(-1, keepdim=True) - scores)
         total = weights.sum(-1, keepdim=True)
         # floor(a / b + 1/2) as floor((2a + b) / 2b): integers below 2^24, so the quotient's floor is exact
         return torch.floor(self._mix(weights, values).mul_(2).add_(total) / (2 * total))
+
+    def _exponentials(self, away: Tensor) -> Tensor:
+        """Entries of the exp table for distances from the largest score, which are overwritten."""
+        steps = away.mul_(2.0**-EXP_SHIFT).add_(0.5).floor_().clamp_(max=EXP_STEPS - 1)
+        if self._computed:
+            # Faster than looking them up, and as exact: before it is rounded no entry lies within 0.001 of a half, so
+            # an exp that is right to five digits gives the table's integers.
+            return steps.mul_(-1 / 16).exp_().mul_(EXP_MAX).round_()
+        return self.exp[steps.to(torch.int32)]
 
     def _mix(self, weights: Tensor, values: Tensor) -> Tensor:
         if products_are_whole():

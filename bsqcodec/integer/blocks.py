@@ -51,9 +51,10 @@ class Block(nn.Module):
         n = windows.shape[0]
         q, k, v = windows.reshape(n, WINDOW * WINDOW, 3, self.heads, d // self.heads).permute(2, 0, 3, 1, 4)
         # q . k has fraction 8; read as fraction 11 it is also divided by 8, near enough to sqrt(D / heads)
-        scores = (q @ k.transpose(-1, -2)).float() + ops.whole(self.bias * 2**SCORE)[:, self.index]
-        mask = window_mask(b, t, h, w, self.shift, x.device)
-        scores = scores + (~mask).float() * MASKED
+        scores = (q @ k.transpose(-1, -2)).float()
+        mask = (~window_mask(b, t, h, w, self.shift, x.device)).float() * MASKED
+        bias = ops.whole(self.bias * 2**SCORE)[:, self.index]
+        scores = scores + bias + mask if scores.requires_grad else scores.add_(bias).add_(mask)
         mixed = ops.softmax_mix(scores, v).transpose(1, 2).reshape(n, WINDOW * WINDOW, d)
         mixed = mixed * 2 ** (form.activation - form.value)
         return ops.linear(merge(mixed, (b, t, h, w), grid, self.shift), self.out)

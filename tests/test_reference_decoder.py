@@ -8,23 +8,17 @@ import numpy as np
 import pytest
 import reference_decoder
 import torch
+from golden_set import write_weights
 from reference_motion import MotionReader
 from test_motion import random_field
 
 from bsqcodec.codec import GroupEncoder, decode_group, load_model
-from bsqcodec.codec.model import ModelConfig, save_model
 from bsqcodec.entropy import BitEncoder
 from bsqcodec.frames import Frame, VideoInfo
 from bsqcodec.motion import MotionField, MotionState, encode_field
 from bsqcodec.motion import default_tables as motion_tables
-from bsqcodec.prior.network import PriorConfig, PriorNetwork
-from bsqcodec.prior.tables import default_tables
-from bsqcodec.tokenizer.causal import CausalConfig, CausalTokenizer
-from bsqcodec.tokenizer.predictive import PredictiveConfig, PredictiveTokenizer
 
 WIDTH, HEIGHT = 75, 41  # 10 x 6 tokens: more than one window, odd numbers of blocks
-SIZES = {"dim": 16, "depth": 2, "heads": 2, "mlp": 24}
-PRIOR = {**SIZES, "embed": 8, "mix": 24, "hidden": 16}
 
 
 @pytest.fixture(autouse=True)
@@ -47,32 +41,10 @@ def video(frames: int) -> list[Frame]:
     return out
 
 
-def weights_file(kind: str, path: Path) -> None:
-    """A model without training, every part of which has some effect."""
-    torch.manual_seed(1)
-    if kind == "predictive":
-        config = ModelConfig("small", "psnr", PredictiveConfig(**SIZES), PriorConfig(**PRIOR))
-        tokenizer = PredictiveTokenizer(config.tokenizer)
-        torch.nn.init.uniform_(tokenizer.decoder.offset, -0.2, 0.1)
-    else:
-        prior = PriorConfig(18, "signs", (6, 12, 18), 18, **PRIOR)
-        config = ModelConfig("small", "psnr", CausalConfig(18, **SIZES), prior)
-        tokenizer = CausalTokenizer(config.tokenizer)
-    network = PriorNetwork(config.prior)
-    with torch.no_grad():
-        for name, parameter in (*tokenizer.decoder.named_parameters(), *network.named_parameters()):
-            if name.endswith("bias"):
-                parameter.normal_(std=0.2)
-        for name, parameter in tokenizer.decoder.named_parameters():
-            if name.endswith(("out.weight", "down.weight", "head.weight")):
-                parameter.normal_(std=0.1)
-    save_model(path, config, tokenizer, network, default_tables(), motion_tables())
-
-
 @pytest.mark.parametrize(("kind", "crf"), [("predictive", 3.0), ("predictive", 51.0), ("causal", 28.0)])
 def test_a_decoder_from_the_specification_decodes_our_groups(kind: str, crf: float, tmp_path: Path) -> None:
     path = tmp_path / "small.safetensors"
-    weights_file(kind, path)
+    write_weights(path, "causal" if kind == "causal" else "psnr")
     model, info, frames = load_model(path, device="cpu"), VideoInfo(WIDTH, HEIGHT), video(4)
     encoder = GroupEncoder(model, info, crf=crf, keyint=9)
     groups = [done for frame in frames for done in encoder.push(frame)] + encoder.flush()

@@ -32,11 +32,15 @@ class Flags:
 
 
 class FilterFlags:
-    """The flags of a group's inter frames, one frame after another. given: what they are, where no stream says it."""
+    """The flags of a group's inter frames, one frame after another.
+
+    given: what they are, where no stream says it. seen: where those of each frame coded are put, if anybody wants them
+    (a group may have 65535 frames, and memory must not grow with them).
+    """
 
     def __init__(self, h: int, w: int, given: Iterable[np.ndarray] = ()):
         self.h, self.w, self._given = h, w, iter(given)
-        self.seen: list[Flags] = []  # of each frame coded
+        self.seen: list[Flags] | None = None
         rows, columns = -(-h // BLOCK), -(-w // BLOCK)
         self.before = np.zeros((rows, columns), dtype=np.int64)
         self.ones = np.full(CONTEXTS, START[0], dtype=np.int64)
@@ -46,7 +50,7 @@ class FilterFlags:
         """Which tokens the transformer may change: bool [h, w], true for every token that is not silent.
 
         silent: bool [h, w]. gain: when encoding, by how much it lowers the squared error of each token, float [h, w];
-        price: what a bit must gain to be worth it.
+        price: grey levels^2 that a bit must gain to be worth it.
         """
         quiet = _blocks(silent.cpu().numpy().astype(np.int64), self.h, self.w)
         size = _blocks(np.ones((self.h, self.w), dtype=np.int64), self.h, self.w)
@@ -65,8 +69,9 @@ class FilterFlags:
         flags[where] = bits
         self._count(context[where], bits)
         self.before = flags
-        spent = np.where(where, P_BITS - np.log2(np.where(flags > 0, chance, 65536 - chance)), 0.0) / size
-        self.seen.append(Flags(flags > 0, self._spread(spent)))
+        if self.seen is not None:
+            spent = np.where(where, P_BITS - np.log2(np.where(flags > 0, chance, 65536 - chance)), 0.0) / size
+            self.seen.append(Flags(flags > 0, self._spread(spent)))
         return torch.from_numpy(self._spread(flags > 0)).to(silent.device) | ~silent
 
     def _spread(self, blocks: np.ndarray) -> np.ndarray:

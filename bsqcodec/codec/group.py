@@ -211,8 +211,7 @@ def _decode_predictive(
 ) -> Iterator[Planes]:
     assert not isinstance(model.tokenizer, CausalTokenizer)
     coder = PredictiveCoder(model.tokenizer, model.tokens, h, w, model.device)
-    if filters is not None:
-        coder.filters.seen = filters
+    coder.filters.seen = filters
     vectors, state = BitDecoder(group.motion), MotionState(model.motion)
     motion: MotionField | None = None
     for i, quality in enumerate(group.qualities):

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from bsqcodec.codec import pyramid
 from bsqcodec.codec.filtering import FilterFlags
-from bsqcodec.codec.settings import CHROMA_ERROR, FILTER_PRICE, level_prices
+from bsqcodec.codec.settings import CHROMA_ERROR, LEVEL_PRICES, level_prices
 from bsqcodec.motion import MotionField, compensate
 from bsqcodec.prior import context
 from bsqcodec.prior.choice import Wanted
@@ -129,7 +129,7 @@ class PredictiveCoder:
         if target is not None:
             wanted = pack(target).float()
             gain = _error(pixels(base), wanted) - _error(pixels(corrected), wanted)
-        price = FILTER_PRICE * step(quality) ** 2
+        price = LEVEL_PRICES[INTER] * step(quality) ** 2
         return torch.where(self.filters.code(coder, silent, gain, price)[..., None], corrected, base)
 
     def extra(self, quality: int, kind: int, vectors: Tensor | None, h: int, w: int) -> Tensor:

@@ -16,8 +16,8 @@ INTER_OFFSETS = (10, 22, 18, 22)
 # theory: 0.115). An error of a small size is spread over many pixels, and a first frame is what a group's silent
 # tokens show.
 LEVEL_PRICES = (0.15, 0.05, 0.02, 0.01, 0.2)
-FILTER_PRICE = 0.2  # steps^2 a flag's bit is worth, as a level's in an inter frame
-CHROMA_ERROR = 5.0  # weight of chroma's squared error beside luma's, near that of (6Y + U + V) / 8 in dB
+# Weight of chroma's squared error beside luma's, near that of (6Y + U + V) / 8 in dB where chroma is 9 dB better.
+CHROMA_ERROR = 5.0
 # --tune ms-ssim: how prices follow the variance (grey levels^2) of a token; one of MASK_VARIANCE keeps its.
 MASKED_KINDS = (0, 4)  # pictures of full size
 MASK_VARIANCE, MASK_STRENGTH, MASK_RANGE = 150.0, 0.3, (0.5, 3.0)

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from bsqcodec.codec import causal, pyramid
+from bsqcodec.codec.filtering import Flags
 from bsqcodec.codec.model import Model
 from bsqcodec.codec.predictive import PredictiveCoder, TokenModel
 from bsqcodec.codec.settings import inter_quality, motion_lambda
@@ -83,6 +84,7 @@ def analyse(model: Model, targets: list[Planes], quality: int) -> GroupLevels:
     keeping = Keeping(model.tokens)  # the prior has a say in the encoder's choice of levels
     rows, columns = targets[0][0].shape
     coder = PredictiveCoder(model.tokenizer, keeping, rows // 8, columns // 8, model.device, model.tune)
+    coder.filters.seen = seen = list[Flags]()
     reference = coder.first(NoCoder(), quality, targets[0])
     fields: list[MotionField] = []
     qualities = [quality]
@@ -92,7 +94,7 @@ def analyse(model: Model, targets: list[Planes], quality: int) -> GroupLevels:
         fields.append(estimate(target, reference, price, fields[-1] if fields else None))
         reference = coder.next(NoCoder(), qualities[-1], fields[-1], target)
     small, frames = keeping.seen[: pyramid.LEVELS - 1], keeping.seen[pyramid.LEVELS - 1 :]
-    return GroupLevels(torch.stack(frames), small[::-1], fields, qualities, [seen.flags for seen in coder.filters.seen])
+    return GroupLevels(torch.stack(frames), small[::-1], fields, qualities, [frame.flags for frame in seen])
 
 
 def synthesise(model: Model, group: GroupLevels) -> list[Planes]:

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from bsqcodec.codec.settings import CHROMA_ERROR
 from bsqcodec.tokenizer.levels import MAX_LEVEL
 from bsqcodec.tokenizer.network import QUALITY_HATS, quality_basis
 from bsqcodec.tokenizer.predictive import PredictiveTokenizer
@@ -23,7 +24,6 @@ from bsqcodec.training.pool import Batch
 
 LAGRANGIAN = 0.15  # squared error in steps^2 a bit is worth (high-rate theory: 0.115)
 RATE_SLOPE = 0.5  # share of the rate's slope that latents feel: levels chosen at its price are shrunk once already
-CHROMA_WEIGHT = 5.0  # the price of chroma's error, near that of (6Y + U + V) / 8 in dB where chroma is 9 dB better
 NEAR = 0.6  # amplitude in steps from which a latent feels gradients
 CUT = 0.75  # steps: where the Laplace model's zero ends, near the mean choice
 TINY = 1e-4  # steps^2: planes whose error is smaller are all the same
@@ -67,7 +67,7 @@ def tokenizer_loss(batch: Batch, tokenizer: PredictiveTokenizer, laplace: Laplac
     inside = batch.inside[..., None].float()
     tokens = inside.sum((1, 2, 3))  # [B]
     error = ((decoded - batch.target) / step) ** 2 * inside
-    weighted = (error[..., :LUMA].sum((1, 2, 3)) + CHROMA_WEIGHT * error[..., LUMA:].sum((1, 2, 3))) / tokens
+    weighted = (error[..., :LUMA].sum((1, 2, 3)) + CHROMA_ERROR * error[..., LUMA:].sum((1, 2, 3))) / tokens
     bits = (_level_bits(levels.abs().float(), scale) * inside).sum((1, 2, 3)) / tokens
     slope = (latent.abs() * near / scale.detach() * inside).sum((1, 2, 3)) / tokens / math.log(2)
     cost = weighted + LAGRANGIAN * bits

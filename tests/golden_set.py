@@ -2,8 +2,8 @@
 
 `golden/<major>.<minor>/` holds the streams of a format version: `<name>.bsq`, the weights files they were made with
 (small untrained models, so that new weights of the package change nothing here), and `golden.json`: hashes of bits and
-of frames, and the time stamps. A set is written once, by `python tests/golden_set.py`, with a new version of the
-format; earlier ones are kept.
+of frames, and the time stamps. `python tests/golden_set.py` adds the recipes that the set of the present version lacks;
+what is there is never written again, and earlier sets are kept.
 """
 
 from __future__ import annotations
@@ -93,13 +93,17 @@ RECIPES = {
     "noise": Recipe(lambda: frames_of([noise(n, 24, 16) for n in range(2)]), crf=40),
     "ms_ssim": Recipe(clip(3, 40, 24), weights="ms-ssim"),
     "causal": Recipe(clip(3, 40, 24), weights="causal"),
+    "overlap": Recipe(clip(4, 40, 24), weights="overlap"),
+    "phases": Recipe(clip(3, 72, 40), weights="phases"),
+    "phases_1x1": Recipe(clip(2, 1, 1), weights="phases"),
+    "phases_rate": Recipe(clip(2, 40, 24), crf=8, weights="phases"),
     "ancillary": Recipe(clip(2, 24, 16), chunk=UNKNOWN),
     "minor_ahead": Recipe(clip(2, 24, 16), after=minor_ahead),
 }
 
 
 def write_weights(path: Path, name: str) -> None:
-    """A small untrained model, every part of which has some effect: "psnr", "ms-ssim" or "causal"."""
+    """A small untrained model, every part of which has some effect. name: as recipes have it."""
     torch.manual_seed(1)
     tokenizer: PredictiveTokenizer | CausalTokenizer
     if name == "causal":
@@ -108,8 +112,12 @@ def write_weights(path: Path, name: str) -> None:
             PriorConfig(18, "signs", (6, 12, 18), 18, **PRIOR),
         )
     else:
-        masked = {"falloff": 1.2, "chroma_step": 0.7} if name == "ms-ssim" else {}
-        tokenizer, prior = PredictiveTokenizer(PredictiveConfig(**SIZES, **masked)), PriorConfig(**PRIOR)
+        special: dict[str, Any] = {
+            "ms-ssim": {"falloff": 1.2, "chroma_step": 0.7},
+            "overlap": {"overlap": True},
+            "phases": {"phases": 16},
+        }.get(name, {})
+        tokenizer, prior = PredictiveTokenizer(PredictiveConfig(**SIZES, **special)), PriorConfig(**PRIOR)
         torch.nn.init.uniform_(tokenizer.decoder.offset, -0.2, 0.1)
     network = PriorNetwork(prior)
     with torch.no_grad():
@@ -119,9 +127,11 @@ def write_weights(path: Path, name: str) -> None:
         for key, parameter in tokenizer.decoder.named_parameters():
             if key.endswith(("out.weight", "down.weight", "head.weight")):
                 parameter.normal_(std=0.03)
+            if key.startswith("phases.") and key.endswith(("filters", ".weight")):
+                parameter.normal_(std=0.06 if "weight" in key else 0.01)
         for band in range(len(prior.bands)):  # most levels are 0: streams stay small
             network.heads[band].bias[:: prior.decisions] += 2.0 if name != "causal" else 0.0
-    tune = "psnr" if name == "causal" else name
+    tune = "ms-ssim" if name == "ms-ssim" else "psnr"
     config = ModelConfig(f"golden-{name}", tune, tokenizer.config, prior)
     save_model(path, config, tokenizer, network, default_tables(), motion_tables())
 
@@ -208,19 +218,23 @@ def reference_frames(data: bytes, weights: Path) -> str:
 
 
 def write() -> None:
-    """Make the set of the present version. Refused where there is one: streams must decode for ever."""
-    if FOLDER.exists():
-        raise SystemExit(f"{FOLDER}: exists; a set is written once, with a new version of the format")
-    FOLDER.mkdir(parents=True)
-    facts = {}
-    for name in sorted({recipe.weights for recipe in RECIPES.values()}):
-        write_weights(FOLDER / f"{name}.safetensors", name)
-    for name, recipe in RECIPES.items():
-        model = load_model(weights_path(recipe), device="cpu")
+    """Add to the set of the present version what it lacks. Nothing that exists is touched: it must decode for ever."""
+    FOLDER.mkdir(parents=True, exist_ok=True)
+    known = FOLDER / "golden.json"
+    facts = json.loads(known.read_text()) if known.exists() else {}
+    missing = {name: recipe for name, recipe in RECIPES.items() if name not in facts}
+    if not missing:
+        raise SystemExit(f"{FOLDER}: has every recipe; what is there is never written again")
+    for name, recipe in missing.items():
+        path = weights_path(recipe)
+        if not path.exists():
+            write_weights(path, recipe.weights)
+        model = load_model(path, device="cpu")
         data = make(recipe, model)
-        (FOLDER / f"{name}.bsq").write_bytes(data)
+        with (FOLDER / f"{name}.bsq").open("xb") as file:
+            file.write(data)
         facts[name] = decoded(data, name, model).facts() | {"weights": recipe.weights}
-    (FOLDER / "golden.json").write_text(json.dumps(facts, indent=1) + "\n")
+    known.write_text(json.dumps(facts, indent=1) + "\n")
 
 
 if __name__ == "__main__":

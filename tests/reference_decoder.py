@@ -263,6 +263,51 @@ def hats(quality: int) -> list[float]:
     return [max(0.0, 1 - abs(quality - 17 * i) / 17) for i in range(16)]
 
 
+class Phases:
+    """9.8: the prediction of first frames in phases."""
+
+    def __init__(self, weights: Weights, q: int):
+        self.t = {name: t.astype(np.int64) for name, t in weights.part("decoder.phases.").items()}
+        self.step = round(128 * 2 ** (q / 28))
+        self.quality = [max(0, 17 - abs(q - 17 * i)) * 512 // 17 for i in range(16)]
+
+    def __call__(self, pixels: Pixels, enlarged: Planes, levels: np.ndarray) -> Planes:
+        e = pack(enlarged)
+        known, prediction = e.copy(), e.copy()
+        for phase, (row, column) in enumerate(prior.PHASES):
+            where = np.s_[row::2, column::2]
+            v = 16 * self._around(unpack(known))[where] - self._means(e[where])
+            steady = rounded(v @ self.t["filters"][phase].T, 14, -32767, 32767)
+            change = rounded(self._net(v, phase) * self.step, 18, -32767, 32767)
+            prediction[where] = ((16 * e[where] + steady + change + 8) >> 4).clip(0, 255)
+            base, _ = pixels.base(prediction[where], levels[where], self.step)
+            known[where] = ((base + 8) >> 4).clip(0, 255)
+        return unpack(prediction)
+
+    def _around(self, planes: Planes) -> np.ndarray:
+        """[h, w, 384]."""
+        parts = []
+        for plane, n, m in zip(planes, SIZES, (4, 2, 2), strict=True):
+            cut = np.lib.stride_tricks.sliding_window_view(np.pad(plane, m, mode="edge"), (n + 2 * m, n + 2 * m))
+            cut = cut[::n, ::n]
+            parts.append(cut.reshape(*cut.shape[:2], -1))
+        return np.concatenate(parts, -1)
+
+    def _means(self, e: np.ndarray) -> np.ndarray:
+        y, u, v = (part.sum(-1, keepdims=True) for part in np.split(e, [64, 80], -1))
+        return np.repeat(np.concatenate([rounded(y, 2, 0, 32767), u, v], -1), (256, 64, 64), -1)
+
+    def _net(self, v: np.ndarray, phase: int) -> np.ndarray:
+        around = rounded(v.clip(-self.step, self.step) * round(2**24 / self.step), 13, -2048, 2048)
+        x = np.concatenate([around, np.broadcast_to(self.quality, (*v.shape[:2], 16))], -1)
+        for name in ("inlets", "hidden"):
+            x = rounded(self._linear(x, f"{name}.{phase}"), 7, 0, 4095)
+        return self._linear(x, f"heads.{phase}")
+
+    def _linear(self, x: np.ndarray, name: str) -> np.ndarray:
+        return x @ self.t[f"{name}.weight"].T + self.t[f"{name}.bias"]
+
+
 class Pixels:
     """Chapter 9: pictures of a group, one after another."""
 
@@ -275,16 +320,20 @@ class Pixels:
     def picture(self, planes: Planes, levels: np.ndarray, quality: int, kind: int) -> Planes:
         """9.3, 9.4: a picture from its prediction and levels."""
         step = round(128 * 2 ** (quality / 28))
-        offset = np.concatenate([np.zeros((96, 1), np.int64), self.t["offset"]], 1)
-        y = 256 * levels + np.sign(levels) * offset[np.arange(96), np.minimum(np.abs(levels), 3)]
-        part = rounded(y @ self.t["synthesis"].T, 12, -(2**35), 2**35)
-        base = 16 * pack(planes) + rounded(part * step, 16, -32767, 32767)
+        base, y = self.base(pack(planes), levels, step)
         total = self.correction(self._features(base, y, quality, kind))
         corrected = base + rounded(total * step, 18, -32767, 32767)
         silent = (levels == 0).all(-1)
         if kind == 4:
             corrected = np.where((silent & ~self._flags(silent))[..., None], base, corrected)
         return unpack(((corrected + 8) >> 4).clip(0, 255))
+
+    def base(self, prediction: np.ndarray, levels: np.ndarray, step: int) -> tuple[np.ndarray, np.ndarray]:
+        """9.3: base and y of tokens predicted as samples [.., 96]."""
+        offset = np.concatenate([np.zeros((96, 1), np.int64), self.t["offset"]], 1)
+        y = 256 * levels + np.sign(levels) * offset[np.arange(96), np.minimum(np.abs(levels), 3)]
+        part = rounded(y @ self.t["synthesis"].T, 12, -(2**35), 2**35)
+        return 16 * prediction + rounded(part * step, 16, -32767, 32767), y
 
     def _features(self, base: np.ndarray, y: np.ndarray, quality: int, kind: int) -> np.ndarray:
         step = round(128 * 2 ** (quality / 28))
@@ -343,9 +392,11 @@ def _predictive(weights: Weights, h: int, w: int, qualities, motion: bytes, toke
     source = Bits(tokens)
     reader, pixels = LevelReader(weights, source), Pixels(weights, source, h, w)
     fields = MotionReader(Bits(motion), weights.part("motion."), h, w)
+    overlap = weights.meta["tokenizer"].get("overlap", False)
     planes, grids = [], [(h, w)]
     for _ in range(3):
         grids.append((-(-grids[-1][0] // 2), -(-grids[-1][1] // 2)))
+    phased = weights.meta["tokenizer"].get("phases", 0) > 0
     for kind in (3, 2, 1, 0):
         rows, columns = grids[kind]
         if kind == 3:
@@ -355,16 +406,20 @@ def _predictive(weights: Weights, h: int, w: int, qualities, motion: bytes, toke
             planes = [doubled(p)[: n * rows, : n * columns] for p, n in zip(planes, SIZES, strict=True)]
             at = np.ix_(np.arange(rows) // 2, np.arange(columns) // 2)
             levels, energy = levels[at], energy[at]
+        if phased and kind == 1:
+            continue
         known = features(weights.prior, levels, energy, qualities[0], kind, 0, None)
         levels = reader.picture(known)
         energy = (3 * energy + magnitude(levels) + 2) >> 2
+        if phased and kind == 0:
+            planes = Phases(weights, qualities[0])(pixels, planes, levels)
         planes = pixels.picture(planes, levels, qualities[0], kind)
     yield planes
     row, column = np.mgrid[:h, :w]
     for t, quality in enumerate(qualities[1:], 1):
         vectors, _ = fields.field()
         moves = np.array([[vectors[y, x] for x in range(w)] for y in range(h)])
-        planes = [compensated(p, vectors, n) for p, n in zip(planes, SIZES, strict=True)]
+        planes = [compensated(p, vectors, n, overlap) for p, n in zip(planes, SIZES, strict=True)]
         at = (
             ((32 * row + 16 + moves[..., 1]) >> 5).clip(0, h - 1),
             ((32 * column + 16 + moves[..., 0]) >> 5).clip(0, w - 1),

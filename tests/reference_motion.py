@@ -27,21 +27,38 @@ class BitSource(Protocol):
     def bit(self, p: int) -> int: ...
 
 
-def compensated(plane: np.ndarray, vectors: dict[Place, Vector], size: int) -> np.ndarray:
+OVERLAP = {8: ((8,) * 8, (4, 4, 8, 8, 8, 8, 4, 4), (4,) * 8, (4,) * 8), 4: ((6, 8, 8, 6), (4,) * 4)}
+
+
+def compensated(plane: np.ndarray, vectors: dict[Place, Vector], size: int, overlap: bool = False) -> np.ndarray:
     """5.2: a plane predicted from the decoded one; size: 8 for luma, 4 for chroma."""
-    taps, first = (LUMA, 3) if size == 8 else (CHROMA, 1)
-    n, (height, width) = len(taps), plane.shape
     out = np.zeros_like(plane)
-    for y in range(height):
-        for x in range(width):
-            dx, dy = vectors[y // size, x // size]
-            total = 0
-            for i, ty in enumerate(taps[dy % n]):
-                for j, tx in enumerate(taps[dx % n]):
-                    row, column = y + dy // n + i - first, x + dx // n + j - first
-                    total += ty * tx * int(plane[min(max(row, 0), height - 1), min(max(column, 0), width - 1)])
-            out[y, x] = min(max((total + 2048) >> 12, 0), 255)
+    for y, x in np.ndindex(plane.shape):
+        place = y // size, x // size
+        own = sample(plane, y, x, vectors[place], size)
+        out[y, x] = own
+        if overlap:
+            (i, j), half = (y % size, x % size), size // 2
+            above_or_below = place[0] + (-1 if i < half else 1), place[1]
+            left_or_right = place[0], place[1] + (-1 if j < half else 1)
+            v, u = OVERLAP[size][min(i, size - 1 - i)][j], OVERLAP[size][min(j, size - 1 - j)][i]
+            total = 32 * own
+            for weight, other in ((v, above_or_below), (u, left_or_right)):
+                total += weight * (sample(plane, y, x, vectors.get(other, vectors[place]), size) - own)
+            out[y, x] = (total + 16) >> 5
     return out
+
+
+def sample(plane: np.ndarray, y: int, x: int, vector: Vector, size: int) -> int:
+    """One sample predicted along a vector."""
+    taps, first = (LUMA, 3) if size == 8 else (CHROMA, 1)
+    n, (height, width), (dx, dy) = len(taps), plane.shape, vector
+    total = 0
+    for i, ty in enumerate(taps[dy % n]):
+        for j, tx in enumerate(taps[dx % n]):
+            row, column = y + dy // n + i - first, x + dx // n + j - first
+            total += ty * tx * int(plane[min(max(row, 0), height - 1), min(max(column, 0), width - 1)])
+    return min(max((total + 2048) >> 12, 0), 255)
 
 
 class MotionReader:

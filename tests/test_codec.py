@@ -18,8 +18,8 @@ from hypothesis import strategies as st
 import bsqcodec
 from bsqcodec.codec import EncodedGroup, GroupEncoder, Model, check_model, decode_group, load_model
 from bsqcodec.codec.model import ModelConfig, save_model
-from bsqcodec.codec.settings import INTER_OFFSETS, inter_quality, intra_quality, is_cut
-from bsqcodec.container import StreamHeader
+from bsqcodec.codec.settings import INTER_OFFSETS, LOOKAHEAD, first_quality, inter_quality, intra_quality, is_cut
+from bsqcodec.container import Group, StreamHeader, StreamReader
 from bsqcodec.errors import BitstreamError, DeviceError, UsageError, WeightsMismatchError
 from bsqcodec.frames import Frame, VideoInfo
 from bsqcodec.integer.kernels import KERNEL_VARIABLE
@@ -218,6 +218,23 @@ def test_quality_index_of_a_crf():
     ]
 
 
+def test_first_frames_of_short_groups_are_coarser():
+    indices = [first_quality(100, frames) for frames in range(1, 40)]
+    assert all(a >= b for a, b in itertools.pairwise(indices))
+    assert indices[0] > 100 + max(INTER_OFFSETS) and indices[LOOKAHEAD:] == [100] * (39 - LOOKAHEAD)
+    assert first_quality(250, 1) == 255
+
+
+def test_the_last_group_of_a_video_knows_that_it_is_short(weights, tmp_path):
+    source, coded = tmp_path / "in.y4m", tmp_path / "out.bsq"
+    source.write_bytes(clips.y4m_bytes(LOOKAHEAD + 4, 16, 16))
+    bsqcodec.encode(source, coded, keyint=LOOKAHEAD + 2, crf=28, weights=weights, device="cpu")
+    with coded.open("rb") as file:
+        long, short = [group.qualities for group in StreamReader(file) if isinstance(group, Group)]
+    assert len(short) == 2 and short[0] == first_quality(long[0], 2)
+    assert short[1] == long[1]
+
+
 # --- cuts ----------------------------------------------------------------------------------------
 
 
@@ -358,11 +375,14 @@ def test_weights_describe_themselves(model, weights):
     assert "cpu" in model.device_note
 
 
-def test_unknown_settings_of_later_versions_are_ignored(model):
+def test_unknown_properties_of_later_versions(model):
+    """What describes the file is ignored; what describes a network may change what streams mean."""
     raw = json.loads(model.config.to_json())
-    raw["prior"]["later"] = 1
     raw["later"] = 2
     assert ModelConfig.from_json(json.dumps(raw)) == model.config
+    for part in ("tokenizer", "prior"):
+        with pytest.raises(TypeError, match="later"):
+            ModelConfig.from_json(json.dumps(raw | {part: raw[part] | {"later": 1}}))
 
 
 @pytest.mark.parametrize("damage", ["empty", "text", "cut", "other", "missing"])

@@ -5,6 +5,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from reference_motion import compensated
 
 from bsqcodec.entropy import BitDecoder, BitEncoder
 from bsqcodec.errors import BitstreamError
@@ -13,6 +14,7 @@ from bsqcodec.motion import (
     MotionState,
     MotionTables,
     compensate,
+    compensate_overlapped,
     count_statistics,
     decode_field,
     default_tables,
@@ -23,6 +25,7 @@ from bsqcodec.motion import (
     tables_from_counts,
 )
 from bsqcodec.motion.compensate import CHROMA_TAPS, LUMA_TAPS
+from bsqcodec.motion.overlap import WHOLE, weights
 
 TABLES = default_tables()
 
@@ -79,15 +82,40 @@ def test_filters_are_those_of_the_claim() -> None:
         assert max(sum(abs(t) for t in row) for row in taps) == largest
 
 
-def test_compensation_without_motion_copies() -> None:
+@pytest.mark.parametrize(("h8", "w8", "limit"), [(1, 1, 511), (2, 3, 6), (3, 2, 40)])
+def test_overlapped_compensation_is_its_definition(h8: int, w8: int, limit: int) -> None:
+    rng = np.random.default_rng(h8 + 10 * w8 + limit)
+    planes, field = random_planes(rng, 8 * h8, 8 * w8), random_field(rng, h8, w8, limit, 1.0)
+    vectors = {(y, x): tuple(map(int, field.vectors[y, x])) for y in range(h8) for x in range(w8)}
+    for got, plane, size in zip(compensate_overlapped(planes, field), planes, (8, 4, 4), strict=True):
+        assert got.dtype == torch.uint8
+        assert np.array_equal(got.numpy(), compensated(plane.numpy(), vectors, size, overlap=True))
+
+
+def test_blocks_of_one_motion_have_nothing_to_overlap() -> None:
+    planes, field = random_planes(np.random.default_rng(3), 24, 40), MotionField.zeros(3, 5)
+    field.vectors[:] = torch.tensor([5, -7])
+    for one, other in zip(compensate(planes, field), compensate_overlapped(planes, field), strict=True):
+        assert torch.equal(one, other)
+
+
+def test_overlapping_weights_leave_a_block_most_of_itself() -> None:
+    for size in (8, 4):
+        total = sum(weights(side, size) for side in range(4))
+        assert int(total.min()) > 0 and int(total.max()) <= WHOLE // 2
+
+
+@pytest.mark.parametrize("predict", [compensate, compensate_overlapped])
+def test_compensation_without_motion_copies(predict) -> None:
     planes = random_planes(np.random.default_rng(1), 24, 40)
-    for got, plane in zip(compensate(planes, MotionField.zeros(3, 5)), planes, strict=True):
+    for got, plane in zip(predict(planes, MotionField.zeros(3, 5)), planes, strict=True):
         assert torch.equal(got, plane)
 
 
-def test_compensation_refuses_another_size() -> None:
+@pytest.mark.parametrize("predict", [compensate, compensate_overlapped])
+def test_compensation_refuses_another_size(predict) -> None:
     with pytest.raises(ValueError, match="luma plane"):
-        compensate(random_planes(np.random.default_rng(1), 24, 40), MotionField.zeros(3, 4))
+        predict(random_planes(np.random.default_rng(1), 24, 40), MotionField.zeros(3, 4))
 
 
 def test_compensation_ignores_the_matmul_precision_setting() -> None:

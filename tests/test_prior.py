@@ -13,14 +13,30 @@ from hypothesis import strategies as st
 
 from bsqcodec.entropy import BitDecoder, BitEncoder
 from bsqcodec.errors import BitstreamError
-from bsqcodec.integer.arithmetic import EXP_STEPS, Float32, Frozen, Int8, Linear, Training, exp_table, freeze
+from bsqcodec.integer.arithmetic import (
+    EXP_STEPS,
+    INT8,
+    INT13,
+    SUM_LIMIT,
+    Float32,
+    Frozen,
+    Int8,
+    Linear,
+    Part,
+    Precision,
+    Training,
+    exp_table,
+    freeze,
+    keep_exact,
+)
 from bsqcodec.integer.arithmetic import int8_is_exact as is_exact
 from bsqcodec.integer.blocks import integers, load_integers
 from bsqcodec.prior import context
 from bsqcodec.prior.coding import Reader, TokenCoder, Writer, all_neighbours, phase_flags
-from bsqcodec.prior.network import NEIGHBOURS, PHASES, PriorConfig, PriorNetwork
+from bsqcodec.prior.network import NEIGHBOURS, PriorConfig, PriorNetwork
 from bsqcodec.prior.tables import Tables, default_tables, fit_tables, logistic_table
 from bsqcodec.tokenizer.levels import MAX_LEVEL
+from bsqcodec.tokenizer.transform import PHASES
 
 CPU = torch.device("cpu")
 CONFIG = PriorConfig(
@@ -105,6 +121,56 @@ def test_rescale_rounds_half_up_and_saturates() -> None:
         expected = reference.shift_round(totals.numpy().astype(np.int64), shift, low, high)
         for ops in (Float32(EXP), Training()):
             assert np.array_equal(ops.rescale(totals.clone(), shift, low, high).numpy().astype(np.int64), expected)
+
+
+@given(wide=st.integers(1, 60), form=st.sampled_from([INT8, INT13]), seed=st.integers(0, 99))
+@settings(max_examples=40, deadline=None)
+def test_shifts_in_the_weights_change_nothing(wide: int, form: Precision, seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    weight = rng.choice([-5, 5, 3, 0], (16, 8 * wide)).astype(np.int8)
+    layer = Frozen(torch.from_numpy(weight), torch.from_numpy(rng.integers(-(1 << 18), 1 << 18, 16)), form.largest)
+    x = torch.from_numpy(rng.integers(-form.activation_max, form.activation_max + 1, (9, 8 * wide))).float()
+    parts = Part(10, 7, -127, 127), Part(6, 4, 0, form.activation_max)
+    sums = (x.double() @ layer.weight.double().T + layer.bias.double()).numpy().astype(np.int64)
+    expected = np.concatenate(
+        [reference.shift_round(sums[:, :10], *parts[0][1:]), reference.shift_round(sums[:, 10:], *parts[1][1:])], 1
+    )
+    assert layer.folded(parts) is not None
+    kernels = [Float32(EXP), unfolded(EXP)] + [Int8(EXP)] * INT8_EXACT
+    for ops in kernels:
+        assert np.array_equal(ops.affine(x, layer, *parts).numpy().astype(np.int64), expected)
+
+
+def unfolded(exp: torch.Tensor) -> Float32:
+    ops = Float32(exp)
+    ops.folds = False
+    return ops
+
+
+@pytest.mark.parametrize("precision", [INT8, INT13])
+def test_training_keeps_sums_exact(precision: Precision) -> None:
+    torch.manual_seed(2)
+    layer = Linear(700, 40, precision=precision)
+    with torch.no_grad():
+        layer.weight.mul_(torch.linspace(0.1, 40, 40)[:, None])
+        layer.bias.normal_(std=8)
+    before = layer.weight.detach().clone()
+    keep_exact(torch.nn.ModuleList([layer]))
+    weight, bias = layer.integers()
+    sums = precision.largest * weight.long().abs().sum(1) + bias.long().abs()
+    assert int(sums.max()) < SUM_LIMIT
+    untouched = (layer.weight == before).all(1)
+    assert untouched[0] and untouched.all() == (precision is INT8)  # 700 * 127^2 is no danger
+
+
+def test_shifts_stay_out_of_weights_whose_sums_have_no_room() -> None:
+    weight = torch.full((8, 1040), 127, dtype=torch.int8)  # 1040 * 127^2 = 2^24 - 3056
+    parts = (Part(8, 7, -127, 127),)
+    assert Frozen(weight, torch.full((8,), 3055 - 64)).folded(parts) is not None
+    layer = Frozen(weight, torch.full((8,), 3055))
+    assert layer.folded(parts) is None
+    x = torch.full((1, 1040), 127.0)
+    assert Float32(EXP).affine(x, layer, Part(8, 7, 0, 1 << 20)).unique().tolist() == [(1 << 24) - 1 + 64 >> 7]
 
 
 @given(seed=st.integers(0, 999), spread=st.sampled_from([0, 1, 100, 4000, 600000]))

@@ -16,11 +16,12 @@ from bsqcodec.integer import arithmetic
 from bsqcodec.motion import tables as motion_tables
 from bsqcodec.motion import vectors
 from bsqcodec.motion.compensate import CHROMA_TAPS, LUMA_TAPS, VECTOR_LIMIT
+from bsqcodec.motion.overlap import weights
 from bsqcodec.prior import context, network
 from bsqcodec.prior.coding import TokenCoder
 from bsqcodec.prior.tables import default_tables
 from bsqcodec.tokenizer import levels as level_bits
-from bsqcodec.tokenizer import reconstruction, transform
+from bsqcodec.tokenizer import phases, reconstruction, transform
 from bsqcodec.tokenizer.causal import CausalConfig, CausalTokenizer
 from bsqcodec.tokenizer.predictive import PredictiveConfig, PredictiveTokenizer
 from bsqcodec.tokenizer.quality import STEP_Q8
@@ -50,6 +51,11 @@ def test_interpolation_taps() -> None:
         table = rows("5.2", heading)
         assert [cells[0] for cells in table] == [f"{i}/{len(taps)}" for i in range(len(taps))]
         assert tuple(numbers(cells[1]) for cells in table) == taps
+    for heading, size in (("luma row", 8), ("chroma row", 4)):
+        found = {int(n): numbers(cells[1]) for cells in rows("5.2", heading) for n in cells[0].split(" and ")}
+        above, below = (weights(side, size).reshape(size, size).tolist() for side in (0, 1))
+        for row in range(size // 2):
+            assert list(found[row]) == above[row] == below[size - 1 - row] == list(found[size - 1 - row])
     largest = [max(sum(map(abs, row)) for row in taps) for taps in (LUMA_TAPS, CHROMA_TAPS)]
     assert [int(n) for n in re.findall(r"255 \* (\d+)\^2", section("5.2"))] == largest
 
@@ -114,7 +120,7 @@ def test_pictures_of_a_first_frame() -> None:
 
 
 def test_phases_and_neighbours() -> None:
-    assert tuple(numbers(" ".join(cells[1:])) for cells in rows("6.4", "phase")) == network.PHASES
+    assert tuple(numbers(" ".join(cells[1:])) for cells in rows("6.4", "phase")) == transform.PHASES
     pairs = re.findall(r"\((-?\d), (-?\d)\)", section("7.6"))
     assert tuple((int(a), int(b)) for a, b in pairs) == network.NEIGHBOURS
 
@@ -358,3 +364,37 @@ def test_weights_file(kind: str, tmp_path: Path) -> None:
 
 def keys(heading: str) -> set[str]:
     return {key for cells in rows("10.2", heading) for key in cells[0].split(", ")}
+
+
+def test_prediction_in_phases() -> None:
+    text = section("9.8")
+    counts = {cells[0]: int(cells[1]) for cells in rows("9.8", "feature")}
+    assert counts == {"around": sum(phases.SEEN), "quality": phases.HATS}
+    around = next(cells[2] for cells in rows("9.8", "feature") if cells[0] == "around")
+    shift, low, high = map(int, re.findall(r", (-?\d+)", around))
+    assert (shift, low, high) == (
+        phases.RECIPROCAL + phases.SAMPLE - arithmetic.INT13.activation,
+        -phases.CLIP,
+        phases.CLIP,
+    )
+    side = 8 + 2 * phases.MARGIN
+    assert f"the {side}x{side} around the token's 8x8 ({phases.MARGIN} more on each side)" in text
+    assert f"v[j], {phases.FILTER}, -{phases.SAMPLE_MAX}, {phases.SAMPLE_MAX})" in text
+    assert f"STEP[q], {arithmetic.INT13.sum + 8 - phases.SAMPLE}, -{phases.SAMPLE_MAX}" in text
+    assert "there is no picture of kind 1" in section("6.2") and 1 not in pyramid.sizes(phased=True)
+
+
+def test_tensors_of_phases() -> None:
+    lines = re.findall(r"^\| decoder\.(phases\S+) \| (I\d+) \| \[(.*)\] \|$", section("10.3"), flags=re.MULTILINE)
+    config = PredictiveConfig(dim=16, depth=1, heads=2, mlp=24, phases=40)
+    arrays = PredictiveTokenizer(config).decoder.integers()
+    said = {
+        name.replace(".b.", f".{phase}."): (
+            f"i{int(dtype[1:]) // 8}",
+            [40 if n == "P" else int(n) for n in sizes.split(", ")],
+        )
+        for name, dtype, sizes in lines
+        for phase in range(4)
+    }
+    found = {name: (a.dtype.str[1:], list(a.shape)) for name, a in arrays.items() if name.startswith("phases.")}
+    assert found == said and len(found) == 25

@@ -14,6 +14,7 @@ from torch import Tensor
 from bsqcodec.errors import BitstreamError
 from bsqcodec.prior import context
 from bsqcodec.prior.coding import Coder, Writer
+from bsqcodec.profile import stage
 from bsqcodec.tokenizer.causal import CausalTokenizer
 from bsqcodec.tokenizer.transform import Planes, pack, unpack
 
@@ -35,12 +36,13 @@ def analyse(model: Model, targets: list[Planes], quality: int) -> Tensor:
     """The levels +-1 of a group's padded planes: int16 [T, h, w, C]."""
     with torch.inference_mode():
         frames = torch.stack([pack(planes).float() for planes in targets]).unsqueeze(0)
-        return _tokenizer(model).levels(frames, torch.tensor([quality], device=model.device))[0]
+        with stage("encoder", _grid(frames[0])):
+            return _tokenizer(model).levels(frames, torch.tensor([quality], device=model.device))[0]
 
 
 def synthesise(model: Model, levels: Tensor, quality: int) -> list[Planes]:
     """All pictures of a group from its levels [T, h, w, C]."""
-    with torch.inference_mode():
+    with torch.inference_mode(), stage("decoder", _grid(levels)):
         which = torch.tensor([quality], device=model.device)
         return _pictures(_tokenizer(model).from_levels(levels.unsqueeze(0), which))
 
@@ -55,8 +57,9 @@ def decode_causal(model: Model, coder: Coder, frames: int, h: int, w: int, quali
         for t in range(frames):
             empty = torch.zeros(h, w, tokenizer.config.bits, dtype=torch.int16, device=model.device)
             before = levels[t - 1] if t else None
-            features = _features(model, before, empty, t, qualities[0])
-            levels[t] = model.tokens.code(coder, features, None)
+            with stage("prior", (1, h, w)):
+                features = _features(model, before, empty, t, qualities[0])
+                levels[t] = model.tokens.code(coder, features, None)
         return synthesise(model, levels, qualities[0])
 
 
@@ -64,7 +67,8 @@ def _code(
     model: Model, writer: Writer, levels: Tensor, position: int, quality: int, before: Tensor | None
 ) -> tuple[Tensor, float]:
     start = sum(writer.plane_bits.values())
-    coded = model.tokens.code(writer, _features(model, before, levels, position, quality), levels)
+    with stage("prior", (1, *levels.shape[:2])):
+        coded = model.tokens.code(writer, _features(model, before, levels, position, quality), levels)
     return coded, sum(writer.plane_bits.values()) - start
 
 
@@ -76,6 +80,11 @@ def _features(model: Model, before: Tensor | None, like: Tensor, position: int, 
     kind = context.INTER if position else 0
     extra = context.auxiliary(h, w, quality=quality, kind=kind, position=position, vectors=None, device=like.device)
     return context.features(references, extra, model.tokens.config)
+
+
+def _grid(tokens: Tensor) -> tuple[int, int, int]:
+    t, h, w, _ = tokens.shape
+    return t, h, w
 
 
 def _tokenizer(model: Model) -> CausalTokenizer:

@@ -14,7 +14,6 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from bsqcodec.codec import pyramid
 from bsqcodec.codec.filtering import Flags
 from bsqcodec.codec.group import decode_planes
 from bsqcodec.codec.model import Model
@@ -24,12 +23,12 @@ from bsqcodec.container import Group
 from bsqcodec.entropy import P_BITS, BitDecoder
 from bsqcodec.frames import VideoInfo
 from bsqcodec.motion import MotionField, MotionState, decode_field, field_bits
-from bsqcodec.prior.choice import Wanted
+from bsqcodec.prior.choice import Wish
 from bsqcodec.prior.coding import Bits, Coder
-from bsqcodec.prior.network import PHASES, PriorConfig
+from bsqcodec.prior.network import PriorConfig
 from bsqcodec.tokenizer.causal import CausalTokenizer
 from bsqcodec.tokenizer.levels import EXPONENTS
-from bsqcodec.tokenizer.transform import Planes, token_grid
+from bsqcodec.tokenizer.transform import PHASES, Planes, token_grid
 
 Costs = npt.NDArray[np.float64]
 
@@ -71,9 +70,13 @@ class TokenCosts:
         if owner.size != coded.size:
             raise ValueError(f"{coded.size} bits of {plane} where {owner.size} were expected")
         chosen = np.where(coded.astype(bool), p, (1 << P_BITS) - p.astype(np.int64))
-        self.bits += np.bincount(owner, P_BITS - np.log2(chosen), minlength=self.bits.size)
+        self.book(plane, owner, coded, P_BITS - np.log2(chosen))
         self._follow(plane, coded)
         return coded
+
+    def book(self, plane: str, owner: npt.NDArray[np.int64], coded: Bits, cost: Costs) -> None:
+        """Take note of the bits [n] of one call, the token of each and what each costs."""
+        self.bits += np.bincount(owner, cost, minlength=self.bits.size)
 
     def _owners(self, plane: str) -> npt.NDArray[np.int64]:
         """The token of each entry of this call."""
@@ -116,7 +119,7 @@ class Observed:
         self.config, self._tokens = tokens.config, tokens
         self.seen: list[tuple[Tensor, Costs]] = []
 
-    def code(self, coder: Coder, features: Tensor, levels: Tensor | None, wanted: Wanted | None = None) -> Tensor:
+    def code(self, coder: Coder, features: Tensor, levels: Tensor | None, wanted: Wish | None = None) -> Tensor:
         """As the other."""
         h, w, _ = features.shape
         costs = TokenCosts(coder, h, w, self.config)
@@ -136,7 +139,7 @@ def dissect(model: Model, group: Group, info: VideoInfo) -> Iterator[Parts]:
             yield Parts(planes, observed.seen[taken][1], motion, bits)
             taken += 1
         else:
-            costs = spread([costs for _, costs in observed.seen])
+            costs = spread([costs for _, costs in observed.seen], model.first_levels)
             yield Parts(planes, costs + sum(seen.bits for seen in filters), motion, bits)
             observed.seen.clear()
             filters.clear()
@@ -148,8 +151,7 @@ def group_levels(model: Model, group: Group, info: VideoInfo) -> GroupLevels:
     for _ in decode_planes(replace(model, tokens=observed), group, info, filters):  # type: ignore[arg-type]
         pass
     levels = [levels for levels, _ in observed.seen]
-    causal = isinstance(model.tokenizer, CausalTokenizer)
-    small = 0 if causal else pyramid.LEVELS - 1
+    small = len(model.first_levels) - 1
     fields = [field for field, _ in _moved(model, group, info) if field is not None]
     return GroupLevels(
         torch.stack(levels[small:]),
@@ -160,11 +162,11 @@ def group_levels(model: Model, group: Group, info: VideoInfo) -> GroupLevels:
     )
 
 
-def spread(costs: list[Costs]) -> Costs:
-    """Costs of a picture's sizes, smallest first, on its own tokens [h, w]; the total stays."""
+def spread(costs: list[Costs], sizes: tuple[int, ...]) -> Costs:
+    """Costs of a picture's sizes on its own tokens [h, w]; the total stays. sizes: the level of each, 0 comes last."""
     total = costs[-1].copy()
     h, w = total.shape
-    for level, small in enumerate(costs[-2::-1], 1):
+    for level, small in zip(sizes, costs[:-1], strict=False):
         rows, columns = np.arange(h) >> level, np.arange(w) >> level
         covered = np.bincount(rows)[:, None] * np.bincount(columns)[None, :]
         total += (small[: covered.shape[0], : covered.shape[1]] / covered)[rows[:, None], columns[None, :]]

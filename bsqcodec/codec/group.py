@@ -12,18 +12,21 @@ from dataclasses import dataclass, field
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from bsqcodec.codec.causal import decode_causal, encode_causal
 from bsqcodec.codec.filtering import Flags
 from bsqcodec.codec.model import Model
 from bsqcodec.codec.predictive import PredictiveCoder
-from bsqcodec.codec.settings import inter_quality, intra_quality, is_cut, motion_lambda
+from bsqcodec.codec.settings import LOOKAHEAD, first_quality, inter_quality, intra_quality, is_cut, motion_lambda
 from bsqcodec.container import Group
 from bsqcodec.entropy import BitDecoder, BitEncoder
 from bsqcodec.errors import BitstreamError
 from bsqcodec.frames import Frame, VideoInfo
 from bsqcodec.motion import MotionField, MotionState, decode_field, encode_field, estimate, field_bits
+from bsqcodec.presets import MEDIUM, Search
 from bsqcodec.prior.coding import Reader, Writer
+from bsqcodec.profile import stage
 from bsqcodec.tokenizer.causal import CausalTokenizer
 from bsqcodec.tokenizer.transform import Planes, pad_planes, token_grid
 
@@ -51,12 +54,12 @@ class EncodedGroup:
 class _OpenGroup:
     """A group while its frames are being coded (predictive models)."""
 
-    def __init__(self, model: Model, h: int, w: int):
+    def __init__(self, model: Model, h: int, w: int, looks: int):
         assert not isinstance(model.tokenizer, CausalTokenizer)
         self.model = model
         self.motion, self.tokens = BitEncoder(), BitEncoder()
         self.writer = Writer(self.tokens)
-        self.coder = PredictiveCoder(model.tokenizer, model.tokens, h, w, model.device, model.tune)
+        self.coder = PredictiveCoder(model.tokenizer, model.tokens, h, w, model.device, model.tune, looks=looks)
         self.state = MotionState(model.motion)
         self.field: MotionField | None = None
         self.motion_bits = 0.0
@@ -74,8 +77,9 @@ class _OpenGroup:
         if motion is None:
             planes = self.coder.first(self.writer, quality, target)
         else:
-            self.motion_bits += field_bits(motion, self.field, self.model.motion, self.state)
-            encode_field(self.motion, motion, self.field, self.model.motion, self.state)
+            with stage("coder"):
+                self.motion_bits += field_bits(motion, self.field, self.model.motion, self.state)
+                encode_field(self.motion, motion, self.field, self.model.motion, self.state)
             planes = self.coder.next(self.writer, quality, motion, target)
             self.field = motion
         self.frames.append(frame)
@@ -99,8 +103,17 @@ class _OpenGroup:
 class GroupEncoder:
     """Turns frames into groups. frames_done and bytes_done (estimated inside a group) are for progress."""
 
-    def __init__(self, model: Model, info: VideoInfo, *, crf: float, keyint: int, first_frame: int = 0):
-        self.model, self.keyint, self.first_frame = model, keyint, first_frame
+    def __init__(
+        self,
+        model: Model,
+        info: VideoInfo,
+        *,
+        crf: float,
+        keyint: int,
+        first_frame: int = 0,
+        search: Search = MEDIUM,
+    ):
+        self.model, self.keyint, self.first_frame, self.search = model, keyint, first_frame, search
         self.h, self.w = token_grid(info.width, info.height)
         self.quality = intra_quality(crf, model.config.crf_curve)
         self.frames_done = 0
@@ -114,8 +127,12 @@ class GroupEncoder:
         """Bytes of all groups so far."""
         return self._bytes_finished + (round(self._open.bits / 8) if self._open else 0)
 
-    def push(self, frame: Frame) -> list[EncodedGroup]:
-        """Code a frame; returns the groups that are finished by it (usually none)."""
+    def push(self, frame: Frame, ahead: int = LOOKAHEAD) -> list[EncodedGroup]:
+        """Code a frame; returns the groups that are finished by it (usually none).
+
+        ahead: frames that will follow, as far as that is known, LOOKAHEAD for that many or more. A first frame that few
+        others are predicted from is worth fewer bits.
+        """
         self.frames_done += 1
         if isinstance(self.model.tokenizer, CausalTokenizer):
             self._waiting.append(frame)
@@ -127,8 +144,8 @@ class GroupEncoder:
             done.append(self._finish())
             motion = None
         if self._open is None:
-            self._open = _OpenGroup(self.model, self.h, self.w)
-        self._open.add(frame, target, self._quality(), motion)
+            self._open = _OpenGroup(self.model, self.h, self.w, self.search.looks)
+        self._open.add(frame, target, self._quality(ahead), motion)
         if len(self._open.frames) == self.keyint:
             done.append(self._finish())
         return done
@@ -150,12 +167,16 @@ class GroupEncoder:
         group = self._open
         if group is None or group.coder.planes is None:
             return None
-        return estimate(target, group.coder.planes, motion_lambda(self._quality()), group.field)
+        price = motion_lambda(self._quality())
+        with stage("motion"):
+            return estimate(target, group.coder.planes, price, group.field, self.search.motion)
 
-    def _quality(self) -> int:
+    def _quality(self, ahead: int = LOOKAHEAD) -> int:
         """Quality index of the next frame of the open group."""
         position = len(self._open.frames) if self._open else 0
-        return inter_quality(self.quality, position) if position else self.quality
+        if position:
+            return inter_quality(self.quality, position)
+        return first_quality(self.quality, min(ahead + 1, self.keyint))
 
     def _planes(self, frame: Frame) -> Planes:
         return pad_planes(to_planes(frame, self.model.device), self.h, self.w)
@@ -218,7 +239,8 @@ def _decode_predictive(
         if i == 0:
             yield coder.first(reader, quality, None)
         else:
-            motion = decode_field(vectors, (h, w), motion, model.motion, state)
+            with stage("coder"):
+                motion = decode_field(vectors, (h, w), motion, model.motion, state)
             moved = MotionField(motion.vectors.to(model.device), motion.split.to(model.device))
             yield coder.next(reader, quality, moved, None)
 
@@ -227,8 +249,16 @@ def to_planes(frame: Frame, device: torch.device) -> Planes:
     """A frame's planes as uint8 tensors on a device; those of a `bsqcodec.tensors.DeviceFrame` where they are."""
     if (held := getattr(frame, "tensors", None)) is not None:
         return held[0].to(device), held[1].to(device), held[2].to(device)
-    y, u, v = (torch.from_numpy(np.ascontiguousarray(plane)).to(device) for plane in (frame.y, frame.u, frame.v))
+    y, u, v = (_uploaded(torch.from_numpy(np.ascontiguousarray(p)), device) for p in (frame.y, frame.u, frame.v))
     return y, u, v
+
+
+def _uploaded(plane: Tensor, device: torch.device) -> Tensor:
+    """The plane on a device. From pinned memory a GPU fetches it by itself; from other memory its queue is waited for.
+
+    torch keeps a pinned block until the copies from it are done.
+    """
+    return plane.pin_memory().to(device, non_blocking=True) if device.type == "cuda" else plane.to(device)
 
 
 def to_frame(planes: Planes, info: VideoInfo, pts: int, duration: int) -> Frame:

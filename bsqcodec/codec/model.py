@@ -10,7 +10,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import asdict, dataclass, field
 from importlib import resources
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -20,6 +20,7 @@ import safetensors.numpy
 import torch
 from torch import nn
 
+from bsqcodec.codec import pyramid
 from bsqcodec.errors import DeviceError, UsageError, WeightsMismatchError
 from bsqcodec.integer.arithmetic import freeze
 from bsqcodec.integer.blocks import integers, load_integers
@@ -69,9 +70,8 @@ class ModelConfig:
 
 
 def _config(kind: type[Config], raw: dict[str, Any]) -> Config:
-    known = {f.name for f in fields(kind)}  # type: ignore[arg-type]
-    values = {key: tuple(value) if isinstance(value, list) else value for key, value in raw.items() if key in known}
-    return kind(**values)
+    """Raises TypeError for a property this version does not know: it may be one that changes what streams mean."""
+    return kind(**{key: tuple(value) if isinstance(value, list) else value for key, value in raw.items()})
 
 
 @dataclass(frozen=True)
@@ -96,6 +96,13 @@ class Model:
         """The metric the weights were trained for."""
         return self.config.tune
 
+    @property
+    def first_levels(self) -> tuple[int, ...]:
+        """Pyramid levels that a first frame is coded as, in order; 0 is the full size."""
+        if isinstance(self.tokenizer, CausalTokenizer):
+            return (0,)
+        return pyramid.sizes(phased=self.tokenizer.config.phases > 0)
+
 
 def load_model(
     weights: str | os.PathLike[str] | None = None, *, tune: str = "psnr", device: str = "auto", threads: int = 0
@@ -107,7 +114,7 @@ def load_model(
     """
     if threads > 0:
         torch.set_num_threads(threads)
-    where, note = _device(device)
+    where, note = find_device(device)
     path = shipped_path(tune) if weights is None else Path(weights)
     return build_model(_read(path), str(path), where, note)
 
@@ -192,7 +199,8 @@ def shipped_path(tune: str) -> Path:
     return path
 
 
-def _device(device: str) -> tuple[torch.device, str]:
+def find_device(device: str) -> tuple[torch.device, str]:
+    """A device by its name, and which it is and why in words. Raises UsageError for no name, DeviceError for no GPU."""
     if device == "auto":
         if torch.cuda.is_available():
             return torch.device("cuda:0"), f"cuda:0 (auto: {torch.cuda.get_device_name(0)})"

@@ -13,17 +13,20 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from bsqcodec.codec import pyramid
+from bsqcodec.codec import phases, pyramid
 from bsqcodec.codec.filtering import FilterFlags
 from bsqcodec.codec.settings import CHROMA_ERROR, LEVEL_PRICES, level_prices
-from bsqcodec.motion import MotionField, compensate
+from bsqcodec.motion import MotionField, compensate, compensate_overlapped
+from bsqcodec.presets import MEDIUM
 from bsqcodec.prior import context
-from bsqcodec.prior.choice import Wanted
+from bsqcodec.prior.choice import Wanted, Wish
 from bsqcodec.prior.coding import Coder
 from bsqcodec.prior.network import PriorConfig
+from bsqcodec.profile import stage
 from bsqcodec.tokenizer.predictive import PredictiveTokenizer
 from bsqcodec.tokenizer.quality import step
 from bsqcodec.tokenizer.reconstruction import INTER, pixels
+from bsqcodec.tokenizer.refinement import refined
 from bsqcodec.tokenizer.transform import LUMA, SAMPLES, Planes, pack, unpack
 
 
@@ -32,13 +35,13 @@ class TokenModel(Protocol):
 
     config: PriorConfig
 
-    def code(self, coder: Coder, features: Tensor, levels: Tensor | None, wanted: Wanted | None = None) -> Tensor: ...
+    def code(self, coder: Coder, features: Tensor, levels: Tensor | None, wanted: Wish | None = None) -> Tensor: ...
 
 
 class PredictiveCoder:
     """The coding loop of a group. State: the last reconstruction, the references of the prior.
 
-    tune: the metric an encoder is after ("psnr" or "ms-ssim"); decoding does not depend on it.
+    tune: the metric an encoder is after ("psnr" or "ms-ssim"), looks: `Search.looks`; decoding depends on neither.
     filters: flags of the inter frames, for decoding without a stream (`FilterFlags`).
     """
 
@@ -51,32 +54,33 @@ class PredictiveCoder:
         device: torch.device,
         tune: str = "psnr",
         filters: Iterable[np.ndarray] = (),
+        looks: int = MEDIUM.looks,
     ):
         self.tokenizer, self.tokens, self.h, self.w, self.device = tokenizer, tokens, h, w, device
-        self.tune = tune
+        self.tune, self.looks = tune, looks
         self.position = 0  # frames since the group's first
         self.quality = 0  # index of the last frame
         self.planes: Planes | None = None
         self.references: context.References | None = None
+        self.predicted: Tensor | None = None  # what the last picture was predicted as: float [h, w, 96]
         self.filters = FilterFlags(h, w, filters)
 
     def first(self, coder: Coder, quality: int, target: Planes | None, last: int = 0) -> Planes:
         """Code a group's first frame down to pyramid level `last` (0 = full size); returns its reconstruction."""
         targets = None if target is None else pyramid.build(target, self.h, self.w)
-        planes = references = None
         grids = pyramid.level_grids(self.h, self.w)
-        for level in range(pyramid.LEVELS - 1, last - 1, -1):
-            h, w = grids[level]
-            if planes is None or references is None:
-                prediction = pyramid.grey(h, w, self.device)
-                references = context.empty(h, w, SAMPLES, self.device)
-            else:
-                prediction = pyramid.upsample(planes, h, w)
-                references = references.enlarged(h, w)
+        planes = pyramid.grey(*grids[-1], self.device)
+        references = context.empty(*grids[-1], SAMPLES, self.device)
+        done = pyramid.LEVELS - 1
+        for level in pyramid.sizes(phased=self.tokenizer.config.phases > 0):
+            if level < last:
+                break
+            with stage("compensation"):
+                for h, w in grids[level:done][::-1]:
+                    planes, references = pyramid.upsample(planes, h, w), references.enlarged(h, w)
             wanted = None if targets is None else targets[level]
-            planes, levels = self.refine(coder, prediction, wanted, quality, level, references, None)
-            references = references.updated(levels)
-        assert planes is not None
+            planes, levels = self.refine(coder, planes, wanted, quality, level, references, None)
+            references, done = references.updated(levels), level
         self.planes, self.references, self.position, self.quality = planes, references, 0, quality
         return planes
 
@@ -84,8 +88,10 @@ class PredictiveCoder:
         """Code a frame predicted from the one before along a motion field; returns its reconstruction."""
         assert self.planes is not None and self.references is not None
         self.position += 1
-        prediction = compensate(self.planes, field)
-        references = self.references.moved(field.vectors)
+        predict = compensate_overlapped if self.tokenizer.config.overlap else compensate
+        with stage("compensation"):
+            prediction = predict(self.planes, field)
+            references = self.references.moved(field.vectors)
         planes, levels = self.refine(coder, prediction, target, quality, INTER, references, field.vectors)
         self.planes, self.references, self.quality = planes, references.updated(levels), quality
         return planes
@@ -105,20 +111,53 @@ class PredictiveCoder:
             predicted = pack(prediction).float().unsqueeze(0)
             h, w = predicted.shape[1:3]
             which = torch.tensor([quality], device=self.device), torch.tensor([kind], device=self.device)
-            levels = wanted = None
+            phased = kind == 0 and self.tokenizer.config.phases > 0
+            levels = wish = None
             if target is not None:
-                latent = self.tokenizer.latents(pack(target).float().unsqueeze(0), predicted, *which)
-                levels = self.tokenizer.levels(latent, which[1])[0]
-                wanted = Wanted(latent[0], self.tokenizer.decoder.offset, level_prices(target[0], kind, self.tune))
-            features = context.features(references, self.extra(quality, kind, vectors, h, w), self.tokens.config)
-            levels = self.tokens.code(coder, features, levels, wanted)
-            latent = self.tokenizer.decoder.dequantise(levels.unsqueeze(0))
-            base, corrected = self.tokenizer.decoder(latent, predicted, *which)
-            samples = corrected[0]
-            if kind == INTER:
-                samples = self._filtered(coder, levels, base[0], samples, quality, target)
-            y, u, v = unpack(pixels(samples))
-            return (y.contiguous(), u.contiguous(), v.contiguous()), levels
+                make = self._phased_wish if phased else self._wish
+                levels, wish = make(target, predicted, *which)
+            with stage("prior", (1, h, w)):
+                features = context.features(references, self.extra(quality, kind, vectors, h, w), self.tokens.config)
+                levels = self.tokens.code(coder, features, levels, wish)
+            with stage("decoder", (1, h, w)):
+                if phased:
+                    predicted = phases.prediction(self.tokenizer.decoder, levels, predicted, which[0])
+                self.predicted = predicted[0]
+                latent = self.tokenizer.decoder.dequantise(levels.unsqueeze(0))
+                base, corrected = self.tokenizer.decoder(latent, predicted, *which)
+                samples = corrected[0]
+                if kind == INTER:
+                    samples = self._filtered(coder, levels, base[0], samples, quality, target)
+                y, u, v = unpack(pixels(samples))
+                return (y.contiguous(), u.contiguous(), v.contiguous()), levels
+
+    def _wish(self, target: Planes, predicted: Tensor, quality: Tensor, kind: Tensor) -> tuple[Tensor, Wish]:
+        """Levels by plain thresholds, and what to choose them from at the prior's price."""
+        latent = self._latents(pack(target).float().unsqueeze(0), predicted, quality, kind)
+        levels = self.tokenizer.levels(latent, kind)[0]
+        return levels, Wanted(latent[0], self.tokenizer.decoder.offset, self._prices(target, kind))
+
+    def _phased_wish(self, target: Planes, predicted: Tensor, quality: Tensor, kind: Tensor) -> tuple[Tensor, Wish]:
+        """The same where tokens are predicted from those of earlier phases: first by thresholds, then in that light."""
+        samples = pack(target).float().unsqueeze(0)
+        with stage("encoder"):
+            levels, seen = phases.first_choice(self.tokenizer, samples, predicted, quality, kind)
+        latent = self._latents(samples, seen, quality, kind)
+        better = latent - self.tokenizer.coefficients(samples - seen, quality)
+        prices = self._prices(target, kind)
+        return levels, phases.PhasedWish(self.tokenizer, samples, predicted, quality, better, prices)
+
+    def _latents(self, samples: Tensor, predicted: Tensor, quality: Tensor, kind: Tensor) -> Tensor:
+        """Latents [1, h, w, C] of a picture, looked at as often as the preset says."""
+        with stage("encoder", (1, *predicted.shape[1:3])):
+            latent = self.tokenizer.latents(samples, predicted, quality, kind)
+        with stage("refinement"):
+            for _ in range(self.looks):
+                latent = refined(self.tokenizer, latent, samples, predicted, quality, kind)
+        return latent
+
+    def _prices(self, target: Planes, kind: Tensor) -> Tensor:
+        return level_prices(target[0], int(kind[0]), self.tune)
 
     def _filtered(
         self, coder: Coder, levels: Tensor, base: Tensor, corrected: Tensor, quality: int, target: Planes | None
@@ -130,7 +169,9 @@ class PredictiveCoder:
             wanted = pack(target).float()
             gain = _error(pixels(base), wanted) - _error(pixels(corrected), wanted)
         price = LEVEL_PRICES[INTER] * step(quality) ** 2
-        return torch.where(self.filters.code(coder, silent, gain, price)[..., None], corrected, base)
+        with stage("coder"):
+            changed = self.filters.code(coder, silent, gain, price)
+        return torch.where(changed[..., None], corrected, base)
 
     def extra(self, quality: int, kind: int, vectors: Tensor | None, h: int, w: int) -> Tensor:
         """`context.auxiliary` of a picture of h x w tokens that is about to be coded."""

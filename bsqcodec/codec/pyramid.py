@@ -18,6 +18,11 @@ DOWN = (-1, 5, 5, -1)  # /8; the encoder's choice, any low-pass will do
 UP = (-3, 29, 111, -9)  # /128: Catmull-Rom at 1/4 sample; the other phase is its mirror image
 
 
+def sizes(*, phased: bool) -> tuple[int, ...]:
+    """The levels that are coded, in order; with a predictor of phases the full size follows the quarter."""
+    return (3, 2, 0) if phased else (3, 2, 1, 0)
+
+
 def level_grids(h: int, w: int) -> list[tuple[int, int]]:
     """Token rows and columns of each level, full size first."""
     grids = [(h, w)]

@@ -12,6 +12,9 @@ from bsqcodec.tokenizer.quality import step, x264_quality
 # Indices (28 an octave) by which the frames behind a group's first are coarser, by position modulo 4: what many frames
 # are predicted from is worth more bits, so first frames get most and every fourth frame more than its neighbours.
 INTER_OFFSETS = (10, 22, 18, 22)
+# The same for first frames of groups that will be of 1, 2, 3 .. frames; an encoder looks as many frames ahead.
+SHORT_OFFSETS = (26, 24, 22, 20, 19, 18, 17, 16, 14, 12, 10, 8)
+LOOKAHEAD = len(SHORT_OFFSETS)
 # Steps^2 a bit is worth when levels are chosen, by kind: pyramid levels full .. 1/8, then inter frames (high-rate
 # theory: 0.115). An error of a small size is spread over many pixels, and a first frame is what a group's silent
 # tokens show.
@@ -34,6 +37,11 @@ def intra_quality(crf: float, curve: list[tuple[float, float]] | None = None) ->
         if crf <= high or (high, b) == knots[-1]:
             return max(0, min(255, round(a + (b - a) * (crf - low) / (high - low))))
     return max(0, min(255, round(knots[0][1])))
+
+
+def first_quality(intra: int, frames: int) -> int:
+    """Quality index of the first frame of a group of `frames` >= 1 frames, where a long group's is `intra`."""
+    return min(255, intra + SHORT_OFFSETS[frames - 1]) if frames <= LOOKAHEAD else intra
 
 
 def inter_quality(intra: int, position: int) -> int:

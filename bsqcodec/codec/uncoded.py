@@ -13,13 +13,13 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from bsqcodec.codec import causal, pyramid
+from bsqcodec.codec import causal
 from bsqcodec.codec.filtering import Flags
 from bsqcodec.codec.model import Model
 from bsqcodec.codec.predictive import PredictiveCoder, TokenModel
-from bsqcodec.codec.settings import inter_quality, motion_lambda
+from bsqcodec.codec.settings import first_quality, inter_quality, motion_lambda
 from bsqcodec.motion import MotionField, estimate
-from bsqcodec.prior.choice import Wanted
+from bsqcodec.prior.choice import Wish
 from bsqcodec.prior.coding import Bits, Coder
 from bsqcodec.prior.network import PriorConfig
 from bsqcodec.tokenizer.causal import CausalTokenizer
@@ -30,8 +30,9 @@ from bsqcodec.tokenizer.transform import Planes
 class GroupLevels:
     """All that a group's streams would carry.
 
-    levels: int16 [T, h, w, C]. coarse: of the first frame at 1/2, 1/4 and 1/8 of its size, int16 [h_k, w_k, C]; empty
-    for causal models. fields: motion of frames 1 .. T - 1; filters: their flags, bool [ceil(h/4), ceil(w/4)]; both are
+    levels: int16 [T, h, w, C]. coarse: of the first frame at its smaller `Model.first_levels`, int16
+    [h_k, w_k, C], largest first; empty for causal models.
+    fields: motion of frames 1 .. T - 1; filters: their flags, bool [ceil(h/4), ceil(w/4)]; both are
     empty for causal models. qualities: T quality indices.
     """
 
@@ -48,7 +49,7 @@ class PassThrough:
     def __init__(self, config: PriorConfig, given: Iterable[Tensor] = ()):
         self.config, self._given = config, iter(given)
 
-    def code(self, coder: Coder, features: Tensor, levels: Tensor | None, wanted: Wanted | None = None) -> Tensor:
+    def code(self, coder: Coder, features: Tensor, levels: Tensor | None, wanted: Wish | None = None) -> Tensor:
         """The levels [h, w, C] of one picture, unchanged; `coder` is never called."""
         return next(self._given) if levels is None else levels
 
@@ -60,7 +61,7 @@ class Keeping:
         self.config, self._tokens = tokens.config, tokens
         self.seen: list[Tensor] = []
 
-    def code(self, coder: Coder, features: Tensor, levels: Tensor | None, wanted: Wanted | None = None) -> Tensor:
+    def code(self, coder: Coder, features: Tensor, levels: Tensor | None, wanted: Wish | None = None) -> Tensor:
         """As the other."""
         self.seen.append(self._tokens.code(coder, features, levels, wanted))
         return self.seen[-1]
@@ -77,7 +78,7 @@ class NoCoder:
 
 
 def analyse(model: Model, targets: list[Planes], quality: int) -> GroupLevels:
-    """The levels of a group whose first frame has a quality index 0..255; targets: T >= 1 frames' padded planes."""
+    """The levels of a group whose first frame, if it is long, has an index of 0..255; targets: T >= 1 padded frames."""
     if isinstance(model.tokenizer, CausalTokenizer):
         levels = causal.analyse(model, targets, quality)
         return GroupLevels(levels, [], [], [quality] * len(targets))
@@ -85,15 +86,16 @@ def analyse(model: Model, targets: list[Planes], quality: int) -> GroupLevels:
     rows, columns = targets[0][0].shape
     coder = PredictiveCoder(model.tokenizer, keeping, rows // 8, columns // 8, model.device, model.tune)
     coder.filters.seen = seen = list[Flags]()
-    reference = coder.first(NoCoder(), quality, targets[0])
     fields: list[MotionField] = []
-    qualities = [quality]
+    qualities = [first_quality(quality, len(targets))]
+    reference = coder.first(NoCoder(), qualities[0], targets[0])
     for target in targets[1:]:
         qualities.append(inter_quality(quality, len(qualities)))
         price = motion_lambda(qualities[-1])
         fields.append(estimate(target, reference, price, fields[-1] if fields else None))
         reference = coder.next(NoCoder(), qualities[-1], fields[-1], target)
-    small, frames = keeping.seen[: pyramid.LEVELS - 1], keeping.seen[pyramid.LEVELS - 1 :]
+    count = len(model.first_levels) - 1
+    small, frames = keeping.seen[:count], keeping.seen[count:]
     return GroupLevels(torch.stack(frames), small[::-1], fields, qualities, [frame.flags for frame in seen])
 
 

@@ -17,7 +17,7 @@ from __future__ import annotations
 
 import os
 from dataclasses import dataclass
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 import torch
 from torch import Tensor, nn
@@ -30,6 +30,7 @@ HALF = 64
 CUDA_ROWS = 16  # torch._int_mm takes more than these on CUDA
 FPMATH = "ONEDNN_DEFAULT_FPMATH_MODE"
 EXP_MAX, EXP_STEPS = 127, 128  # softmax numerators: round(127 exp(-d / 16)), d = 0..127
+SUM_LIMIT = 1 << 24  # float32 holds every integer below
 EXP_SHIFT = 7  # score units (2^-11 nat) to steps of 1/16 nat
 
 
@@ -84,12 +85,40 @@ class Linear(nn.Module):
         return weight, torch.round(self.bias.detach() * 2**self.precision.sum).to(torch.int32)
 
 
+def keep_exact(module: nn.Module) -> None:
+    """Scale down the rows of `Linear`s whose sums could leave float32's integers, in place: after a step of training.
+
+    A weight on its grid may be half a unit larger than it is here; what is loaded must stay below SUM_LIMIT.
+    """
+    with torch.no_grad():
+        for layer in module.modules():
+            if isinstance(layer, Linear):
+                room = SUM_LIMIT - 2 * layer.precision.largest - (layer.bias.abs() * 2**layer.precision.sum).ceil()
+                most = (room / layer.precision.largest - layer.weight.shape[1] / 2) / 2**WEIGHT
+                held = layer.weight.clamp(-1, 1)  # the grid has no more
+                scale = (most / held.abs().sum(1).clamp_min(1e-6)).clamp(0, 1)[:, None]
+                layer.weight.copy_(torch.where(scale < 1, held * scale, layer.weight))
+
+
+class Part(NamedTuple):
+    """Some columns of a layer's sums and how they are requantised: by a shift, to low .. high."""
+
+    columns: int
+    shift: int
+    low: int
+    high: int
+
+
 class Ops(Protocol):
-    """What a network needs; `rescale` returns float32 integers."""
+    """What a network needs; `rescale` returns float32 integers and may overwrite the sums it is given.
+
+    affine: `linear`, then `rescale` of the columns that each part names, in order; their number is that of all columns.
+    """
 
     def whole(self, x: Tensor) -> Tensor: ...
     def linear(self, x: Tensor, layer: nn.Module) -> Tensor: ...
     def rescale(self, total: Tensor, shift: int, low: int, high: int) -> Tensor: ...
+    def affine(self, x: Tensor, layer: nn.Module, *parts: Part) -> Tensor: ...
     def softmax_mix(self, scores: Tensor, values: Tensor) -> Tensor: ...
 
 
@@ -114,6 +143,12 @@ class Training:
         scaled = total.float() * 2.0**-shift
         return _straight(scaled, torch.floor(scaled + 0.5)).clamp(low, high)
 
+    def affine(self, x: Tensor, layer: nn.Module, *parts: Part) -> Tensor:
+        total = self.linear(x, layer)
+        cut = torch.split(total, [part.columns for part in parts], dim=-1)
+        scaled = [self.rescale(columns, *part[1:]) for columns, part in zip(cut, parts, strict=True)]
+        return scaled[0] if len(scaled) == 1 else torch.cat(scaled, dim=-1)
+
     def softmax_mix(self, scores: Tensor, values: Tensor) -> Tensor:
         scores = scores.float()
         steps = (scores.amax(-1, keepdim=True) - scores) * 2.0**-EXP_SHIFT
@@ -124,6 +159,23 @@ class Training:
         return _straight(mixed, torch.floor(mixed + 0.5))
 
 
+class Smooth(Training):
+    """The same without the roundings, through frozen layers: for gradients at what goes in, where speed matters."""
+
+    def whole(self, x: Tensor) -> Tensor:
+        return x
+
+    def linear(self, x: Tensor, layer: nn.Module) -> Tensor:
+        assert isinstance(layer, Frozen)
+        return F.linear(x, layer.weight, layer.bias)
+
+    def rescale(self, total: Tensor, shift: int, low: int, high: int) -> Tensor:
+        return (total * 2.0**-shift).clamp(low, high)
+
+    def softmax_mix(self, scores: Tensor, values: Tensor) -> Tensor:
+        return torch.softmax(scores * 2.0 ** -(EXP_SHIFT + 4), -1) @ values
+
+
 class Float32:
     """Exact integers in float32 products; needs nothing but IEEE 754.
 
@@ -132,6 +184,7 @@ class Float32:
     """
 
     name = "float32"
+    folds = True  # whether shifts go into the weights
 
     def __init__(self, exp: Tensor):
         self.exp = exp  # float32 [128] of integers, `exp_table`
@@ -149,6 +202,17 @@ class Float32:
 
     def rescale(self, total: Tensor, shift: int, low: int, high: int) -> Tensor:
         return total.mul_(2.0**-shift).add_(0.5).floor_().clamp_(low, high)
+
+    def affine(self, x: Tensor, layer: nn.Module, *parts: Part) -> Tensor:
+        assert isinstance(layer, Frozen)
+        folded = layer.folded(parts) if self.folds and (layer.narrow or products_are_whole()) else None
+        total = self.linear(x, layer) if folded is None else F.linear(x, *folded).floor_()
+        for columns, part in zip(torch.split(total, [part.columns for part in parts], dim=-1), parts, strict=True):
+            if folded is None:
+                self.rescale(columns, *part[1:])
+            else:
+                columns.clamp_(part.low, part.high)
+        return total
 
     def softmax_mix(self, scores: Tensor, values: Tensor) -> Tensor:
         weights = self._exponentials(scores.amax(-1, keepdim=True) - scores)
@@ -177,6 +241,7 @@ class Int8(Float32):
     more bits; the rest as `Float32`."""
 
     name = "int8"
+    folds = False
 
     def linear(self, x: Tensor, layer: nn.Module) -> Tensor:
         assert isinstance(layer, Frozen)
@@ -207,26 +272,41 @@ def products_are_whole() -> bool:
 class Frozen(nn.Module):
     """A `Linear` turned into integers: weight and bias as float32 integers, weight8 as int8.
 
-    narrow: its activations are int8.
+    narrow: its activations are int8; largest: bound of their absolute values.
     """
 
     weight: Tensor
     weight8: Tensor
     bias: Tensor
 
-    def __init__(self, weight: Tensor, bias: Tensor, narrow: bool = True):
+    def __init__(self, weight: Tensor, bias: Tensor, largest: int = 127):
         super().__init__()
-        self.narrow = narrow
+        self.narrow, self._largest = largest <= 127, largest
+        self._folded: dict[tuple[Part, ...], tuple[Tensor, Tensor] | None] = {}
         self.register_buffer("weight8", weight.to(torch.int8))
         self.register_buffer("weight", weight.float())
         self.register_buffer("bias", bias.float())
+
+    def folded(self, parts: tuple[Part, ...]) -> tuple[Tensor, Tensor] | None:
+        """Weight and bias with the shifts of `parts` and their halves in them; None where a sum might not be exact.
+
+        A shift only moves the exponent of what is summed, and the half is a bit more: as long as sums with it stay
+        below 2^24 before the shift, every one of them is exact, in any order.
+        """
+        if parts not in self._folded:
+            shifts = torch.tensor([part.shift for part in parts for _ in range(part.columns)])
+            scale = (2.0**-shifts).to(self.weight.device)
+            bound = self._largest * self.weight.abs().double().sum(1) + self.bias.abs() + 0.5 / scale
+            exact = bool((bound < SUM_LIMIT).all())
+            self._folded[parts] = (self.weight * scale[:, None], self.bias * scale + 0.5) if exact else None
+        return self._folded[parts]
 
 
 def freeze(module: nn.Module) -> None:
     """Replace every `Linear` inside a module by its integers, in place."""
     for name, child in module.named_children():
         if isinstance(child, Linear):
-            setattr(module, name, Frozen(*child.integers(), narrow=child.precision.activation_max <= 127))
+            setattr(module, name, Frozen(*child.integers(), child.precision.largest))
         else:
             freeze(child)
 

@@ -10,13 +10,24 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from bsqcodec.integer.arithmetic import INT8, QUERY, QUERY_MAX, STREAM_MAX, WEIGHT, Linear, Ops, Precision
+from bsqcodec.integer.arithmetic import (
+    INT8,
+    QUERY,
+    QUERY_MAX,
+    STREAM_MAX,
+    SUM_LIMIT,
+    WEIGHT,
+    Linear,
+    Ops,
+    Part,
+    Precision,
+)
 from bsqcodec.integer.windows import WINDOW, merge, partition, relative_index, window_mask
 
 MAX_HEAD = 40  # width of an attention head: 40 x 127^2 plus bias and mask stay below 2^24
 SCORE = 11  # fraction bits of attention's scores and biases
 MASKED = -(1 << 20)  # added to the score of padding: its exp table entry is 0
-SUM_LIMIT, ATTENTION_LIMIT = 1 << 24, 1 << 17  # float32 holds every integer below the first
+ATTENTION_LIMIT = 1 << 17
 
 
 class Block(nn.Module):
@@ -37,27 +48,37 @@ class Block(nn.Module):
     def forward(self, x: Tensor, ops: Ops) -> Tensor:
         """x [B, 1, h, w, D] stream integers -> the same."""
         form = self.precision
-        x = add(x, self.attend(narrow(x, ops, form), ops), ops, form)
-        hidden = activated(ops.linear(narrow(x, ops, form), self.up), ops, form)
-        return add(x, ops.linear(hidden, self.down), ops, form)
+        x = add(x, self.attend(narrow(x, ops, form), ops))
+        hidden = activated(narrow(x, ops, form), self.up, ops, form)
+        return add(x, widened(hidden, self.down, ops, form))
 
     def attend(self, x: Tensor, ops: Ops) -> Tensor:
+        """x [B, 1, h, w, D] activation integers -> what attention adds to the stream."""
         b, t, h, w, d = x.shape
         form = self.precision
-        total = ops.linear(x, self.qkv)
-        queries = ops.rescale(total[..., : 2 * d], form.sum - QUERY, -QUERY_MAX, QUERY_MAX)
-        values = ops.rescale(total[..., 2 * d :], form.sum - form.value, -form.value_max, form.value_max)
-        windows, grid = partition(torch.cat([queries, values], dim=-1), self.shift)
-        n = windows.shape[0]
-        q, k, v = windows.reshape(n, WINDOW * WINDOW, 3, self.heads, d // self.heads).permute(2, 0, 3, 1, 4)
-        # q . k has fraction 8; read as fraction 11 it is also divided by 8, near enough to sqrt(D / heads)
-        scores = (q @ k.transpose(-1, -2)).float()
-        mask = (~window_mask(b, t, h, w, self.shift, x.device)).float() * MASKED
+        queries = Part(2 * d, form.sum - QUERY, -QUERY_MAX, QUERY_MAX)  # and keys
+        values = Part(d, form.sum - form.value, -form.value_max, form.value_max)
+        windows, grid = partition(x, self.shift)
+        each = torch.split(ops.affine(windows, self.qkv, queries, values), d // self.heads, dim=-1)
+        mask = (~window_mask(b, t, h, w, self.shift, x.device)).float().squeeze(1) * MASKED
         bias = ops.whole(self.bias * 2**SCORE)[:, self.index]
-        scores = scores + bias + mask if scores.requires_grad else scores.add_(bias).add_(mask)
-        mixed = ops.softmax_mix(scores, v).transpose(1, 2).reshape(n, WINDOW * WINDOW, d)
+        heads = []
+        for head in range(self.heads):
+            q, k, v = each[head :: self.heads]
+            heads.append(_attended(q, k, v, bias[head] + mask, ops))
+        mixed = torch.cat(heads, dim=-1)
         mixed = mixed * 2 ** (form.activation - form.value)
-        return ops.linear(merge(mixed, (b, t, h, w), grid, self.shift), self.out)
+        return widened(merge(mixed, (b, t, h, w), grid, self.shift), self.out, ops, form)
+
+
+def _attended(q: Tensor, k: Tensor, v: Tensor, bias: Tensor, ops: Ops) -> Tensor:
+    """One head: q, k, v [n, S, D / heads], bias of the scores [n, S, S] -> values mixed [n, S, D / heads].
+
+    Head after head is faster than all at once: nothing has to be laid out anew, and the scores stay in the cache.
+    """
+    # q . k has fraction 8; read as fraction 11 it is also divided by 8, near enough to sqrt(D / heads)
+    scores = (q @ k.transpose(-1, -2)).float()
+    return ops.softmax_mix(scores + bias if scores.requires_grad else scores.add_(bias), v)
 
 
 def blocks(depth: int, dim: int, heads: int, mlp: int, precision: Precision = INT8) -> nn.ModuleList:
@@ -70,19 +91,25 @@ def narrow(stream: Tensor, ops: Ops, form: Precision = INT8) -> Tensor:
     return ops.rescale(stream.clone(), form.stream - form.activation, -form.activation_max, form.activation_max)
 
 
-def activated(total: Tensor, ops: Ops, form: Precision = INT8) -> Tensor:
-    """Sums of a layer -> activation integers behind a ReLU."""
-    return ops.rescale(total, WEIGHT, 0, form.activation_max)
+def activated(x: Tensor, layer: nn.Module, ops: Ops, form: Precision = INT8) -> Tensor:
+    """A layer with a ReLU behind it, activation integers to activation integers."""
+    return ops.affine(x, layer, Part(outputs(layer), WEIGHT, 0, form.activation_max))
 
 
-def widen(total: Tensor, ops: Ops, form: Precision = INT8) -> Tensor:
-    """Sums of a layer -> stream integers."""
-    return ops.rescale(total, form.sum - form.stream, -STREAM_MAX, STREAM_MAX)
+def widened(x: Tensor, layer: nn.Module, ops: Ops, form: Precision = INT8) -> Tensor:
+    """A layer, activation integers to stream integers."""
+    return ops.affine(x, layer, Part(outputs(layer), form.sum - form.stream, -STREAM_MAX, STREAM_MAX))
 
 
-def add(stream: Tensor, total: Tensor, ops: Ops, form: Precision = INT8) -> Tensor:
-    """A stream and the sums of a layer -> the stream behind it."""
-    return (stream + widen(total, ops, form)).clamp(-STREAM_MAX, STREAM_MAX)
+def outputs(layer: nn.Module) -> int:
+    """Columns of a layer's sums."""
+    assert isinstance(layer.bias, Tensor)
+    return len(layer.bias)
+
+
+def add(stream: Tensor, more: Tensor) -> Tensor:
+    """A stream and what a layer adds to it -> the stream behind it."""
+    return (stream + more).clamp(-STREAM_MAX, STREAM_MAX)
 
 
 def integers(network: nn.Module) -> dict[str, np.ndarray]:

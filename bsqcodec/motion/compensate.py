@@ -80,8 +80,9 @@ def compensate(reference: Planes, field: MotionField) -> Planes:
     if y.shape != (8 * h8, 8 * w8):
         raise ValueError(f"a field of {h8}x{w8} blocks needs a luma plane of {8 * h8}x{8 * w8}, not {tuple(y.shape)}")
     vectors = field.vectors.to(y.device).reshape(-1, 2).long()
-    luma = predict_blocks(y[None], vectors, w8, 8, LUMA_TAPS)
-    chroma = predict_blocks(torch.stack((u, v)), vectors, w8, 4, CHROMA_TAPS)
+    places = block_places(h8, w8, y.device)
+    luma = predict_blocks(y[None], vectors, places, 8, LUMA_TAPS)
+    chroma = predict_blocks(torch.stack((u, v)), vectors, places, 4, CHROMA_TAPS)
     return join_blocks(luma[0], h8, w8), join_blocks(chroma[0], h8, w8), join_blocks(chroma[1], h8, w8)
 
 
@@ -91,14 +92,21 @@ def join_blocks(blocks: Tensor, rows: int, columns: int) -> Tensor:
     return blocks.reshape(rows, columns, n, n).transpose(1, 2).reshape(rows * n, columns * n)
 
 
-def predict_blocks(planes: Tensor, vectors: Tensor, columns: int, size: int, taps: Taps) -> Tensor:
-    """Interpolate size x size blocks in raster order, `columns` to a row.
+def block_places(rows: int, columns: int, device: torch.device) -> Tensor:
+    """(column, row) of rows x columns blocks in raster order: int64 [rows * columns, 2]."""
+    n = torch.arange(rows * columns, device=device)
+    return torch.stack((n % columns, n // columns), 1)
 
-    planes: uint8 [C, H, W], moved together; vectors: int64 [N, 2], whose unit is 1/len(taps) pixel of these planes.
+
+def predict_blocks(planes: Tensor, vectors: Tensor, places: Tensor, size: int, taps: Taps) -> Tensor:
+    """Interpolate size x size blocks.
+
+    planes: uint8 [C, H, W], moved together; vectors: int64 [N, 2], whose unit is 1/len(taps) pixel of these planes;
+    places: where the blocks are, in blocks, as `block_places` gives them.
     Returns uint8 [C, N, size * size]. Blocks are grouped by fractional phase: one matrix product per phase in use.
     """
     phases = len(taps)
-    patches = _patches(planes, vectors // phases, columns, size, len(taps[0]))  # [C, N, s*s], // is floor
+    patches = _patches(planes, vectors // phases, places, size, len(taps[0]))  # [C, N, s*s], // is floor
     fraction = vectors % phases
     phase = fraction[:, 1] * phases + fraction[:, 0]
     order = torch.argsort(phase)
@@ -120,7 +128,7 @@ def _interpolate(patches: Tensor, taps: Taps, fy: int, fx: int, size: int) -> Te
     return total.add_(2048).mul_(1 / 4096).floor_().clamp_(0, 255).to(torch.uint8)
 
 
-def _patches(planes: Tensor, whole: Tensor, columns: int, size: int, length: int) -> Tensor:
+def _patches(planes: Tensor, whole: Tensor, places: Tensor, size: int, length: int) -> Tensor:
     """The reference samples that each block's filters reach: uint8 [C, N, (size + length - 1)^2].
 
     A window wholly outside the plane sees only copies of its edge, so its position can be clamped to the first such
@@ -129,10 +137,9 @@ def _patches(planes: Tensor, whole: Tensor, columns: int, size: int, length: int
     span = size + length - 1
     border = span - 1
     channels, height, width = planes.shape
-    n = torch.arange(len(whole), device=planes.device)
     first = length // 2 - 1  # taps before the sample itself
-    x = (n % columns * size + whole[:, 0] - first).clamp_(-border, width - 1) + border
-    y = (n // columns * size + whole[:, 1] - first).clamp_(-border, height - 1) + border
+    x = (places[:, 0] * size + whole[:, 0] - first).clamp_(-border, width - 1) + border
+    y = (places[:, 1] * size + whole[:, 1] - first).clamp_(-border, height - 1) + border
     padded = replicate(planes, border)
     stride = padded.shape[2]
     steps = torch.arange(span, device=planes.device, dtype=torch.int32)

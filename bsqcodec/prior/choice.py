@@ -7,12 +7,14 @@ the nearest level, the one below it and zero (rate-distortion optimised quantisa
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Protocol
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from bsqcodec.prior.tables import Tables
+from bsqcodec.tokenizer.transform import PHASES
 
 # bits of a decision whose probability is P / 65536, by P (entry 0 is never asked for)
 _BITS = (16 - np.log2(np.maximum(np.arange(65537), 1))).astype(np.float32)
@@ -30,9 +32,24 @@ class Wanted:
     points: Tensor
     prices: Tensor
 
-    def part(self, rows: slice, columns: slice) -> Wanted:
-        """The same of some tokens in raster order: latents [N, C], prices [N]."""
-        return Wanted(self.latents[rows, columns].flatten(0, 1), self.points, self.prices[rows, columns].flatten())
+    def part(self, phase: int) -> Wanted:
+        """The same of a phase's tokens in raster order: latents [N, C], prices [N]."""
+        row, column = PHASES[phase]
+        latents, prices = self.latents[row::2, column::2], self.prices[row::2, column::2]
+        return Wanted(latents.flatten(0, 1), self.points, prices.flatten())
+
+    def took(self, phase: int, levels: Tensor) -> None:
+        """What was chosen changes nothing of what is wanted."""
+
+
+class Wish(Protocol):
+    """What an encoder would like to code, phase by phase: `Wanted`, or something that hangs on earlier phases' levels.
+
+    part: of a phase's tokens, as `Wanted.part`; took: told afterwards what was coded, int16 [p, q, C].
+    """
+
+    def part(self, phase: int) -> Wanted: ...
+    def took(self, phase: int, levels: Tensor) -> None: ...
 
 
 def choose(latents: Tensor, points: Tensor, prices: Tensor, sums: Tensor, tables: Tables) -> np.ndarray:

@@ -16,11 +16,13 @@ from torch.nn import functional as F
 
 from bsqcodec.entropy import BitDecoder, BitEncoder, cost_bits
 from bsqcodec.integer.arithmetic import Ops
-from bsqcodec.prior.choice import Wanted, choose
+from bsqcodec.prior.choice import Wanted, Wish, choose
 from bsqcodec.prior.context import ONE, symbols
-from bsqcodec.prior.network import NEIGHBOURS, PHASES, PriorNetwork
+from bsqcodec.prior.network import NEIGHBOURS, PriorNetwork
 from bsqcodec.prior.tables import FIRST_TAIL, Tables
+from bsqcodec.profile import stage
 from bsqcodec.tokenizer.levels import EXPONENTS
+from bsqcodec.tokenizer.transform import PHASES
 
 Bits = np.ndarray  # uint8, 0 or 1
 
@@ -63,7 +65,7 @@ class TokenCoder:
         self.network, self.ops, self.tables = network, ops, tables
         self.config = network.config
 
-    def code(self, coder: Coder, features: Tensor, levels: Tensor | None, wanted: Wanted | None = None) -> Tensor:
+    def code(self, coder: Coder, features: Tensor, levels: Tensor | None, wanted: Wish | None = None) -> Tensor:
         """features: trunk inputs [h, w, F]; levels int16 [h, w, C] when encoding, None when decoding. Returns levels.
 
         With `wanted` (encoding, layout "levels") the levels are chosen here, at their true price.
@@ -77,10 +79,11 @@ class TokenCoder:
                 if row >= h or column >= w:
                     continue
                 mixed = self._mix(trunk[row::2, column::2], seen, phase)
-                rows, columns = slice(row, None, 2), slice(column, None, 2)
-                target = None if levels is None else levels[rows, columns].flatten(0, 1)
-                part = self._code_tokens(coder, mixed, target, wanted.part(rows, columns) if wanted else None)
+                target = None if levels is None else levels[row::2, column::2].flatten(0, 1)
+                part = self._code_tokens(coder, mixed, target, wanted.part(phase) if wanted else None)
                 grid = part.reshape(*trunk[row::2, column::2].shape[:2], -1)
+                if wanted:
+                    wanted.took(phase, grid)
                 known[row::2, column::2] = grid
                 embedded = self.network.embedding(symbols(grid, self.config.signed), self.ops)
                 seen[1 + row : 1 + h : 2, 1 + column : 1 + w : 2] = embedded
@@ -105,9 +108,10 @@ class TokenCoder:
             start, end = self.config.band_range(band)
             before = symbols(known, self.config.signed)[:, self._before(start)] if start else None
             sums = self.network.logits(mixed, before, band, self.ops)
-            given = self._levels(target, wanted, (start, end), sums)
-            code = self._code_levels if self.config.layout == "levels" else self._code_signs
-            known[:, start:end] = torch.from_numpy(code(coder, sums, given)).to(known.device)
+            with stage("coder"):
+                given = self._levels(target, wanted, (start, end), sums)
+                code = self._code_levels if self.config.layout == "levels" else self._code_signs
+                known[:, start:end] = torch.from_numpy(code(coder, sums, given)).to(known.device)
         return known
 
     def _levels(

@@ -15,10 +15,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from bsqcodec.integer.arithmetic import ACTIVATION, ACTIVATION_MAX, SUM, Linear, Ops
-from bsqcodec.integer.blocks import blocks, narrow, widen
+from bsqcodec.integer.arithmetic import Linear, Ops
+from bsqcodec.integer.blocks import activated, blocks, narrow, widened
+from bsqcodec.tokenizer.transform import PHASES
 
-PHASES = ((0, 0), (1, 1), (0, 1), (1, 0))  # (row, column) parity, in coding order
 NEIGHBOURS = ((-1, -1), (-1, 0), (-1, 1), (0, -1), (0, 1), (1, -1), (1, 0), (1, 1))
 AUXILIARY = 40  # features that are not channels: quality, kind, motion, place in the group
 LOGIT_SHIFT, LOGIT_MAX = 4, 2047  # sums (fraction 11) to logits in 1/128 nat
@@ -81,27 +81,24 @@ class PriorNetwork(nn.Module):
 
     def trunk(self, features: Tensor, ops: Ops) -> Tensor:
         """Feature integers [B, h, w, F] -> activation integers [B, h, w, D]."""
-        x = widen(ops.linear(features, self.inlet), ops).unsqueeze(1)
+        x = widened(features, self.inlet, ops).unsqueeze(1)
         for block in self.blocks:
             x = block(x, ops)
         return narrow(x, ops).squeeze(1)
 
     def embedding(self, symbols: Tensor, ops: Ops) -> Tensor:
         """What neighbours see of coded tokens [..., C + signed]: [..., E] activations 0..127."""
-        total = ops.linear(_pad8(symbols), self.embed)
-        return ops.rescale(total, SUM - ACTIVATION, 0, ACTIVATION_MAX)
+        return activated(_pad8(symbols), self.embed, ops)
 
     def mixed(self, trunk: Tensor, neighbours: Tensor, phase: Tensor, ops: Ops) -> Tensor:
         """trunk [..., D], neighbours [..., 8 E], phase one-hot times 64 [..., 4] -> [..., M] activations 0..127."""
-        total = ops.linear(_pad8(torch.cat([trunk, neighbours, phase], dim=-1)), self.mix)
-        return ops.rescale(total, SUM - ACTIVATION, 0, ACTIVATION_MAX)
+        return activated(_pad8(torch.cat([trunk, neighbours, phase], dim=-1)), self.mix, ops)
 
     def logits(self, mixed: Tensor, before: Tensor | None, band: int, ops: Ops) -> Tensor:
         """mixed [..., M] and the symbols of earlier bands -> sums (fraction 11) [..., channels of the band, K]."""
         start, end = self.config.band_range(band)
         inputs = mixed if before is None else torch.cat([mixed, _pad8(before)], dim=-1)
-        hidden = ops.rescale(ops.linear(inputs, self.hidden[band]), SUM - ACTIVATION, 0, ACTIVATION_MAX)
-        total = ops.linear(hidden, self.heads[band])
+        total = ops.linear(activated(inputs, self.hidden[band], ops), self.heads[band])
         size = (end - start) * self.config.decisions
         return total[..., :size].reshape(*total.shape[:-1], end - start, self.config.decisions)
 

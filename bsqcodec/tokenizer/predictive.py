@@ -37,6 +37,8 @@ class PredictiveConfig:
     # Where the transform starts: how much coarser high luma frequencies are (`sensitivity.channel_steps`). The matrices
     # hold it, so decoders need not know it.
     falloff: float = 0.0
+    phases: int = 0  # width of what predicts first frames from a quarter (`tokenizer.phases`); 0: scale recursion
+    overlap: bool = False  # whether blocks overlap in the prediction of inter frames (`bsqcodec.motion.overlap`)
     threshold_intra: float = 0.60
     threshold_inter: float = 0.66
 
@@ -54,7 +56,7 @@ class PredictiveTokenizer(nn.Module):
         condition = QUALITY_HATS + KINDS
         self.analysis = nn.Linear(SAMPLES, SAMPLES, bias=False)
         self.encoder = WindowTransformer(2 * FEATURES + SAMPLES, SAMPLES, condition, **size)
-        self.decoder = Reconstruction(**size)
+        self.decoder = Reconstruction(**size, phases=config.phases)
         matrix = dct_matrix()
         self.register_buffer("steps", torch.tensor(STEP_Q8) / 256, persistent=False)
         is_luma = matrix[:, :LUMA].abs().sum(1) > 0
@@ -71,13 +73,19 @@ class PredictiveTokenizer(nn.Module):
         """What is thresholded, in steps: samples [B, h, w, 96] twice, quality and kind int64 [B] -> [B, h, w, C]."""
         step = self.steps[quality][:, None, None, None]
         residual = target - prediction
-        latent: Tensor = self.analysis(residual) / (step * self.scale)
+        latent = self.coefficients(residual, quality)
         features = [
             (_patches(residual) / step).clamp(-CLIP, CLIP),
             _centred(prediction, step),
             latent.clamp(-CLIP, CLIP),
         ]
         return latent + self._run(self.encoder, features, quality, kind)
+
+    def coefficients(self, residual: Tensor, quality: Tensor) -> Tensor:
+        """What analysis alone makes of a residual [B, h, w, 96]: [B, h, w, C], in steps."""
+        step = self.steps[quality][:, None, None, None]
+        latent: Tensor = self.analysis(residual) / (step * self.scale)
+        return latent
 
     def levels(self, latent: Tensor, kind: Tensor) -> Tensor:
         """Quantised latents: int16 levels [B, h, w, C]."""

@@ -8,12 +8,16 @@ Legend: B batch, h w tokens, C = 96 channels, S = 96 samples of a token.
 
 from __future__ import annotations
 
+import copy
+
 import numpy as np
 import torch
 from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
 
-from bsqcodec.integer.arithmetic import INT13, Linear, Ops, Training, freeze
-from bsqcodec.integer.blocks import blocks, integers, load_integers, narrow, widen
+from bsqcodec.integer.arithmetic import INT13, Linear, Ops, Smooth, Training, freeze
+from bsqcodec.integer.blocks import blocks, integers, load_integers, narrow, widened
+from bsqcodec.tokenizer.phases import FILTER, PhasePredictor
 from bsqcodec.tokenizer.quality import STEP_Q8
 from bsqcodec.tokenizer.transform import LUMA, SAMPLES, patches, unpack
 
@@ -28,21 +32,23 @@ FEATURES = -(-(sum(PATCHES) + SAMPLES + 3 + QUALITY_HATS + KINDS) // 8) * 8  # 3
 LIKELY_LEVELS = 3  # points of reconstruction are learned for |n| = 1, 2 and >= 3
 LATENT, MATRIX, PARTIAL, SAMPLE = 8, 16, 12, 4  # fraction bits; PARTIAL: of a synthesis before it meets the step
 SAMPLE_MAX = 32767  # sixteenths
+SPARE_TOKENS = 1 << 13  # a gradient through larger pictures computes blocks again instead of remembering them
 RECIPROCAL = 16  # fraction bits of 1 / step
 
 
 class Reconstruction(nn.Module):
     """The decoder: offsets of the levels' points, synthesis, and the transformer that corrects.
 
-    Made for training; `freeze` turns it to decoding.
+    Made for training; `freeze` turns it to decoding. phases: width of what predicts first frames (0: nothing does).
     """
 
     steps: Tensor
     reciprocals: Tensor
     hats: Tensor
 
-    def __init__(self, *, dim: int, depth: int, heads: int, mlp: int):
+    def __init__(self, *, dim: int, depth: int, heads: int, mlp: int, phases: int = 0):
         super().__init__()
+        self.phases = PhasePredictor(phases) if phases else None
         self.ops: Ops = Training()
         self.offset = nn.Parameter(torch.full((SAMPLES, LIKELY_LEVELS), -0.05))  # added to |n|, units of a step
         self.synthesis = nn.Parameter(torch.zeros(SAMPLES, SAMPLES))  # [S, C], grey levels a step of the frame
@@ -60,8 +66,16 @@ class Reconstruction(nn.Module):
         with torch.no_grad():
             self.offset.copy_(torch.round(self.offset * 2**LATENT) / 2**LATENT)
             self.synthesis.copy_(torch.round(self.synthesis * 2**MATRIX) / 2**MATRIX)
+            if self.phases is not None:
+                self.phases.filters.copy_(self.phases.whole_filters() / 2**FILTER)
         freeze(self)
         self.ops = ops
+
+    def differentiable(self) -> Reconstruction:
+        """A frozen decoder's twin without roundings, through which gradients go back to the latents."""
+        twin = copy.copy(self)
+        twin.ops = Smooth()
+        return twin
 
     def dequantise(self, levels: Tensor) -> Tensor:
         """Levels -> latents at their learned points of reconstruction, in steps: float32, exact once frozen."""
@@ -77,7 +91,7 @@ class Reconstruction(nn.Module):
         Returns (base, corrected) samples [B, h, w, S] in sixteenths of a grey level, not clamped to 0..255.
         """
         with torch.autocast(latent.device.type, enabled=False):
-            base = self._base(latent.float(), prediction, quality)
+            base = self.base(latent.float(), prediction, quality)
             features = self._features(base, latent.float(), quality, kind)
         total = self.correct(features)
         with torch.autocast(latent.device.type, enabled=False):
@@ -86,7 +100,14 @@ class Reconstruction(nn.Module):
             correction = self.ops.rescale(total.double() * step, shift, -SAMPLE_MAX, SAMPLE_MAX).float()
             return base, base + correction
 
-    def _base(self, latent: Tensor, prediction: Tensor, quality: Tensor) -> Tensor:
+    def predicted(self, canvas: Tensor, enlarged: Tensor, quality: Tensor, phase: int) -> Tensor:
+        """Prediction of a first frame's tokens of a phase, in sixteenths: `PhasePredictor.forward`."""
+        assert self.phases is not None
+        step, reciprocal = (table[quality][:, None, None, None] for table in (self.steps, self.reciprocals))
+        out: Tensor = self.phases(canvas, enlarged, phase, self.ops, step, reciprocal, self.hats[quality])
+        return out
+
+    def base(self, latent: Tensor, prediction: Tensor, quality: Tensor) -> Tensor:
         """Prediction and synthesis: float32 integers, sixteenths. Exact: |sums| stay below 2^53."""
         step = self.steps[quality][:, None, None, None]
         matrix = self.ops.whole(self.synthesis.double() * 2**MATRIX)
@@ -131,16 +152,20 @@ class Reconstruction(nn.Module):
     def correct(self, features: Tensor) -> Tensor:
         """The transformer: activations [B, h, w, F] -> sums [B, h, w, S], fraction 14, units of a step."""
         ops = self.ops
-        x = widen(ops.linear(features, self.inlet), ops, INT13).unsqueeze(1)
+        x = widened(features, self.inlet, ops, INT13).unsqueeze(1)
+        spare = x.requires_grad and x.shape[2] * x.shape[3] > SPARE_TOKENS
         for block in self.blocks:
-            x = block(x, ops)
+            x = checkpoint(block, x, ops, use_reentrant=False) if spare else block(x, ops)
         return ops.linear(narrow(x, ops, INT13).clamp_min(0), self.head).squeeze(1).float()
 
     def integers(self) -> dict[str, np.ndarray]:
         """Every parameter on its integer grid, as `blocks.integers`, int16 offset and int32 synthesis."""
         offset = torch.round(self.offset.detach() * 2**LATENT).to(torch.int16).numpy()
         synthesis = torch.round(self.synthesis.detach() * 2**MATRIX).to(torch.int32).numpy()
-        return integers(self) | {"offset": offset, "synthesis": synthesis}
+        found = integers(self) | {"offset": offset, "synthesis": synthesis}
+        if self.phases is not None:
+            found["phases.filters"] = self.phases.whole_filters().to(torch.int16).numpy()
+        return found
 
     def load_integers(self, arrays: dict[str, np.ndarray]) -> None:
         """The inverse of `integers`. Raises KeyError or ValueError where names, shapes, types or sizes are wrong."""
@@ -152,6 +177,8 @@ class Reconstruction(nn.Module):
             raise ValueError("decoder.synthesis is not int32 [96, 96]")
         if np.abs(synthesis.astype(np.int64)).sum(1).max() >= 1 << 28:
             raise ValueError("sums of decoder.synthesis can leave the range of exact arithmetic")
+        if self.phases is not None:
+            self.phases.load_filters(arrays["phases.filters"])
         with torch.no_grad():
             self.offset.copy_(torch.from_numpy(offset.astype(np.float32)) / 2**LATENT)
             self.synthesis.copy_(torch.from_numpy(synthesis.astype(np.float32)) / 2**MATRIX)

@@ -13,6 +13,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 TOKEN = 8  # luma samples a token is wide and high
+PHASES = ((0, 0), (1, 1), (0, 1), (1, 0))  # (row, column) parity of tokens, in coding order
 SAMPLES = 96  # 64 luma + 2 x 16 chroma samples a token
 LUMA = 64
 

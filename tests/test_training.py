@@ -358,7 +358,7 @@ def test_unreadable_clips_are_left_out_with_a_note(clips, tmp_path, caplog):
         ("lengths = [3]", "lengths = []", "must be a list that is not empty"),
         ("steps = 20", "steps = 0", "stages[1].steps = 0: must be above 0"),
         ("rate = 1e-3", "rate = nan", "must be above 0"),
-        ('do = "prior"', 'do = "posterior"', "must be one of weights, material, tokenizer, decoder, prior"),
+        ('do = "prior"', 'do = "posterior"', "must be one of weights, material, tokenizer, decoder, phases, prior"),
         ("[[stages]]", '[[stages]]\ndo = "weights"\nname = "w"\ntune = "vmaf"\n[[stages]]', "one of psnr, ms-ssim"),
         ('pools = ["start"]', 'pools = ["trained"]', "needs a material stage 'trained' before it"),
         ('start = "prior-start"', 'start = "tokenizer"', "needs a prior stage 'tokenizer' before it"),

@@ -32,7 +32,7 @@ from bsqcodec.training.material import CROP, LENGTHS, SAMPLES
 from bsqcodec.training.plan_checks import check_model_sizes, check_stages
 
 KINDS = ("predictive", "causal")
-MAY_BE_ZERO = {"seed", "threads", "entropy_weight", "falloff"}
+MAY_BE_ZERO = {"seed", "threads", "entropy_weight", "falloff", "phases"}
 Plain = TypeVar("Plain")
 
 
@@ -97,8 +97,8 @@ class Plan:
     calibrate: Calibration | None
 
     def last(self, do: str) -> str:
-        """Name of the last stage of a kind: "material", "tokenizer" (its decoder's training too), "prior"."""
-        kinds = {"decoder": "tokenizer"}
+        """Name of the last stage of a kind: "material", "tokenizer" (training of its parts too), "prior"."""
+        kinds = {"decoder": "tokenizer", "phases": "tokenizer"}
         done = [
             (s.name, s.do if isinstance(s, Training) else "material") for s in self.stages if not isinstance(s, Weights)
         ]
@@ -178,9 +178,9 @@ def _stage(raw: dict[str, Any], where: str) -> Stage:
         return _take(Weights, rest, where)
     if do == "material":
         return _take(Material, rest, where)
-    if do in ("tokenizer", "decoder", "prior"):
+    if do in ("tokenizer", "decoder", "phases", "prior"):
         return _take(Training, raw, where)
-    raise ValueError(f"{where}do = {do!r}: must be one of weights, material, tokenizer, decoder, prior")
+    raise ValueError(f"{where}do = {do!r}: must be one of weights, material, tokenizer, decoder, phases, prior")
 
 
 def _table(raw: Any, where: str) -> dict[str, Any]:

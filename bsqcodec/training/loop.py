@@ -17,6 +17,7 @@ import torch
 from torch import nn
 from tqdm import tqdm
 
+from bsqcodec.integer.arithmetic import keep_exact
 from bsqcodec.prior.network import PriorConfig
 from bsqcodec.tokenizer.predictive import PredictiveConfig
 from bsqcodec.training import checkpoint, distributed
@@ -110,6 +111,7 @@ def _step(task: Task[Item], optimiser: torch.optim.Optimizer, batch: Item) -> di
     value.backward()  # type: ignore[no-untyped-call]
     nn.utils.clip_grad_norm_(task.modules.parameters(), 1.0)
     optimiser.step()
+    keep_exact(task.modules)
     return parts
 
 

@@ -39,7 +39,8 @@ QUALITIES = (56, 222)  # first-frame quality indices, about crf 12 .. 47
 @dataclass
 class Sample:
     """One crop. target, prediction uint8 [h, w, 96]; levels, reference int16 and energy uint8 [h, w, C];
-    extra int8 [h, w, 40]; quality index; kind of picture."""
+    extra int8 [h, w, 40]; quality index; kind of picture; enlarged: the quarter that a first frame in phases is
+    predicted from, uint8 [h, w, 96], None for other pictures."""
 
     target: Tensor
     prediction: Tensor
@@ -49,6 +50,7 @@ class Sample:
     extra: Tensor
     quality: int
     kind: int
+    enlarged: Tensor | None = None
 
 
 @dataclass(frozen=True)
@@ -95,6 +97,7 @@ class RecordingCoder(PredictiveCoder):
         """As `PredictiveCoder.refine`; a sample more afterwards."""
         assert target is not None
         planes, levels = super().refine(coder, prediction, target, quality, kind, references, vectors)
+        assert self.predicted is not None
         h, w, _ = levels.shape
         top = 2 * self.rng.randrange(max(h - self.crop, 0) // 2 + 1)  # even, so that phases keep their places
         left = 2 * self.rng.randrange(max(w - self.crop, 0) // 2 + 1)
@@ -102,14 +105,17 @@ class RecordingCoder(PredictiveCoder):
         extra = self.extra(quality, kind, vectors, h, w)
         known = {
             "target": pack(target),
-            "prediction": pack(prediction),
+            "prediction": self.predicted.to(torch.uint8),
             "levels": levels,
             "reference": references.levels,
             "energy": references.energy,
             "extra": extra.to(torch.int8),
         }
         parts = {name: part[cut].clone() for name, part in known.items()}
-        self.samples.append(Sample(**parts, quality=quality, kind=kind))
+        enlarged = None
+        if kind == 0 and self.tokenizer.config.phases:
+            enlarged = pack(prediction)[cut].clone()
+        self.samples.append(Sample(**parts, quality=quality, kind=kind, enlarged=enlarged))
         return planes, levels
 
 

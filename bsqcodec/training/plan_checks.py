@@ -6,9 +6,10 @@ import itertools
 import re
 from typing import TYPE_CHECKING
 
-from bsqcodec.prior.network import NEIGHBOURS, PHASES, PriorConfig
+from bsqcodec.prior.network import NEIGHBOURS, PriorConfig
 from bsqcodec.tokenizer.causal import CausalConfig
 from bsqcodec.tokenizer.predictive import PredictiveConfig
+from bsqcodec.tokenizer.transform import PHASES
 
 if TYPE_CHECKING:
     from bsqcodec.training.config import Plan, Training
@@ -16,6 +17,7 @@ if TYPE_CHECKING:
 LONGEST_ROW = 1024  # inputs of a layer of the prior: above, sums of int8 products are not exact in float32
 FOLDER = re.compile(r"[A-Za-z0-9][\w.-]*")
 TUNES = ("psnr", "ms-ssim")
+PARTS = ("decoder", "phases")  # of a predictive tokenizer
 WHOLE = "tokenizer and prior"  # what a stage of shipped weights leaves behind
 
 
@@ -54,6 +56,8 @@ def check_stages(plan: Plan) -> None:
             raise ValueError(f"stages: name = {stage.name!r} must be a folder's name that no other stage has")
         if isinstance(stage, Training):
             _check_training(stage, before, plan.kind == "causal")
+            if stage.do == "phases" and not getattr(plan.tokenizer, "phases", 0):
+                raise ValueError(f"stages: {stage.name} needs tokenizer.phases, the width of what it trains")
             before[stage.name] = _kind(stage)
             continue
         if isinstance(stage, Weights):
@@ -75,15 +79,15 @@ def check_stages(plan: Plan) -> None:
 
 
 def _kind(stage: Training) -> str:
-    """What a stage leaves behind: a decoder's training leaves a whole tokenizer."""
-    return "tokenizer" if stage.do == "decoder" else stage.do
+    """What a stage leaves behind: training of a part leaves a whole tokenizer."""
+    return "tokenizer" if stage.do in PARTS else stage.do
 
 
 def _check_training(stage: Training, before: dict[str, str], causal: bool) -> None:
     for pool in stage.pools:
         if before.get(pool) != "material":
             raise ValueError(f"stages: {stage.name} needs a material stage {pool!r} before it")
-    if stage.do == "decoder" and (causal or not stage.start):
+    if stage.do in PARTS and (causal or not stage.start):
         raise ValueError(f"stages: {stage.name} needs the start of a predictive tokenizer stage")
     if stage.start and before.get(stage.start) not in (_kind(stage), WHOLE):
         raise ValueError(f"stages: {stage.name} needs a {_kind(stage)} stage {stage.start!r} before it to start from")

@@ -6,6 +6,7 @@ Legend: B batch, h w tokens of a crop, C = 96.
 from __future__ import annotations
 
 import random
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -53,19 +54,24 @@ class Pool:
 
     def refresh(self) -> int:
         """Load new shards; returns how many."""
-        new = [p for folder in self.folders for p in sorted(folder.glob("*.pt")) if p not in self.seen]
-        for path in new:
-            for sample in read(path)["samples"]:
-                h, w, _ = sample["levels"].shape
-                (self.large if min(h, w) >= CROP else self.small).append(sample)
-            self.seen.add(path)
-        return len(new)
+        before = len(self.seen)
+        for sample in unseen(self.folders, self.seen):
+            h, w, _ = sample["levels"].shape
+            (self.large if min(h, w) >= CROP else self.small).append(sample)
+        return len(self.seen) - before
 
     def batch(self, size: int, rng: random.Random) -> Batch:
         """Random crops with flips left out (the clips were flipped when they were coded)."""
         small = bool(self.small) and (not self.large or rng.random() < SMALL_SHARE)
         source = self.small if small else self.large
         return collate([_crop(rng.choice(source), rng) for _ in range(size)])
+
+
+def unseen(folders: list[Path], seen: set[Path]) -> Iterator[dict[str, Any]]:
+    """Samples of the shards in folders that are not in `seen` yet; adds those it has read."""
+    for path in [p for folder in folders for p in sorted(folder.glob("*.pt")) if p not in seen]:
+        yield from read(path)["samples"]
+        seen.add(path)
 
 
 def _crop(sample: dict[str, Any], rng: random.Random) -> dict[str, Any]:

@@ -16,6 +16,8 @@ from bsqcodec.tokenizer.sensitivity import channel_steps
 from bsqcodec.tokenizer.transform import SAMPLES
 from bsqcodec.training.checkpoint import write
 
+PREDICTOR = "decoder.phases."
+
 
 def write_start(path: Path, tune: str, config: PredictiveConfig, prior: PriorConfig) -> None:
     """Write a checkpoint with the modules "tokenizer" and "prior" of the package's weights for a tune.
@@ -43,7 +45,7 @@ def _size(config: object) -> tuple[object, ...]:
 def converted(source: PredictiveTokenizer, config: PredictiveConfig) -> PredictiveTokenizer:
     """A tokenizer that does what `source` does, with latents in the units of `config`'s channel steps."""
     target = PredictiveTokenizer(config)
-    target.load_state_dict(source.state_dict())
+    target.load_state_dict(_shared(source, target))
     folded = channel_steps(config.falloff) / channel_steps(source.config.falloff)
     units = folded * target.scale / source.scale  # a new step of each channel in old ones
     with torch.no_grad():
@@ -54,6 +56,14 @@ def converted(source: PredictiveTokenizer, config: PredictiveConfig) -> Predicti
         target.encoder.head.weight.div_(units[:, None])
         target.encoder.head.bias.div_(units)
     return target
+
+
+def _shared(source: PredictiveTokenizer, target: PredictiveTokenizer) -> dict[str, Tensor]:
+    """All of `target`'s weights, from `source` but for a predictor of phases of another width or none."""
+    mine = target.state_dict()
+    if source.config.phases == target.config.phases:
+        return mine | source.state_dict()
+    return mine | {name: value for name, value in source.state_dict().items() if not name.startswith(PREDICTOR)}
 
 
 def _latent_inputs(layer: nn.Module, first: int) -> Tensor:

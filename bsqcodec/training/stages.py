@@ -30,6 +30,7 @@ from bsqcodec.training.export import export, fit_material
 from bsqcodec.training.generate import Maker, fill, missing
 from bsqcodec.training.loop import train
 from bsqcodec.training.material import Recording, predictive_shard
+from bsqcodec.training.phases import PicturePool, phases_task
 from bsqcodec.training.pool import Pool
 from bsqcodec.training.schedule import side_by_side
 from bsqcodec.training.shipped import write_start
@@ -158,6 +159,8 @@ def _task(plan: Plan, stage: Training) -> Task[Any]:
         return prior_task(plan.prior, stage.rate, plan.compile)
     if isinstance(plan.tokenizer, CausalConfig):
         return causal_task(plan.tokenizer, plan.loss, stage.rate, plan.compile)
+    if stage.do == "phases":
+        return phases_task(plan.tokenizer, stage.rate)
     if stage.do == "decoder":
         return decoder_task(plan.tokenizer, stage.rate, plan.compile, plan.tune)
     return tokenizer_task(plan.tokenizer, stage.rate, plan.compile)
@@ -167,7 +170,7 @@ def _pool(plan: Plan, stage: Training, out: Path, split: str) -> Any:
     """What a stage's batches are drawn from, in the training ("") or the validation split."""
     folders = [out / name / split for name in stage.pools]
     if not isinstance(plan.tokenizer, CausalConfig):
-        return Pool(folders)
+        return PicturePool(folders) if stage.do == "phases" else Pool(folders)
     if stage.do == "tokenizer":
         return ClipPool(folders)
     before = plan.stages[: plan.stages.index(stage)]

@@ -40,6 +40,7 @@ def tokenizer_task(config: PredictiveConfig, rate: float, compiled: bool) -> Tas
     if compiled:
         tokenizer.encoder.compile(dynamic=False)
         tokenizer.decoder.compile_network()
+    _leave_phases(tokenizer.decoder)
     gentle = [tokenizer.analysis.weight, tokenizer.decoder.synthesis]
     networks = [*tokenizer.encoder.parameters(), *_network(tokenizer.decoder)]
     groups: list[dict[str, Any]] = [
@@ -60,6 +61,7 @@ def decoder_task(config: PredictiveConfig, rate: float, compiled: bool, tune: st
     measure = ssim_loss if tune == "ms-ssim" else decoder_loss
     tokenizer = PredictiveTokenizer(config).requires_grad_(False)
     tokenizer.decoder.requires_grad_(True)
+    _leave_phases(tokenizer.decoder)
     if compiled:
         tokenizer.decoder.compile_network()
     groups: list[dict[str, Any]] = [
@@ -71,9 +73,16 @@ def decoder_task(config: PredictiveConfig, rate: float, compiled: bool, tune: st
     return Task(modules, groups, lambda batch: measure(batch, tokenizer))
 
 
+def _leave_phases(decoder: Reconstruction) -> None:
+    """What predicts first frames has a training of its own."""
+    if decoder.phases is not None:
+        decoder.phases.requires_grad_(False)
+
+
 def _network(decoder: Reconstruction) -> list[nn.Parameter]:
     """The parameters of a decoder's transformer."""
-    return [parameter for name, parameter in decoder.named_parameters() if name not in ("offset", "synthesis")]
+    parts = ("offset", "synthesis")
+    return [p for name, p in decoder.named_parameters() if name not in parts and not name.startswith("phases.")]
 
 
 def prior_task(config: PriorConfig, rate: float, compiled: bool) -> Task[Batch]:

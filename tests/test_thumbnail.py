@@ -31,7 +31,7 @@ def hills(shift: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
 
 @pytest.fixture(scope="module")
 def group(model) -> Group:
-    return encoded(model, frames_of([hills(n) for n in range(2)]), crf=20)[0].group
+    return encoded(model, frames_of([hills(n) for n in range(2)]), crf=16)[0].group
 
 
 def shrunk(plane: np.ndarray, factor: int) -> np.ndarray:
@@ -72,10 +72,11 @@ def test_fewer_tokens_are_decoded_for_it(model, group, monkeypatch):
 
     monkeypatch.setattr(BitDecoder, "decode", counted)
     counts = []
-    for level in range(4):
+    for level in sorted(model.first_levels):
         read.clear()
         decode_thumbnail(model, group, VideoInfo(WIDTH, HEIGHT), level)
         counts.append(sum(read))
+    assert len(counts) > 2
     for larger, smaller in pairwise(counts):
         assert smaller < 0.6 * larger, counts
 

@@ -14,7 +14,7 @@ from contextlib import contextmanager
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, BinaryIO
+from typing import TYPE_CHECKING, BinaryIO, TypeVar
 
 from bsqcodec import __version__
 from bsqcodec.container import MAX_PIXELS
@@ -25,7 +25,9 @@ from bsqcodec.frames import TrackPacket, VideoInfo
 from bsqcodec.outputs import STDIO, AtomicOutput, StrPath, output_file, same_file
 from bsqcodec.parallel.start import Spread
 from bsqcodec.parts import Part, Time
+from bsqcodec.presets import PRESETS, Search
 from bsqcodec.previews import FrameSource, Preview, open_source
+from bsqcodec.profile import Stopwatch
 from bsqcodec.progress import ProgressCallback, ProgressMeter
 from bsqcodec.rate.goals import Amount, Goal, achieved, goal_of, needs_decoding
 from bsqcodec.results import DecodeStats, EncodeStats
@@ -46,6 +48,8 @@ KEYINT_RANGE = (1, 65535)  # frames
 TUNES = ("psnr", "ms-ssim")
 STREAM_SUFFIX, VIDEO_SUFFIXES = ".bsq", {".mp4", ".mkv", ".mov", ".y4m", ".avi", ".webm"}
 
+Stats = TypeVar("Stats", EncodeStats, DecodeStats)
+
 
 def encode(
     src: StrPath,
@@ -56,6 +60,7 @@ def encode(
     size: Amount | None = None,
     target: str | None = None,
     keyint: int = 32,
+    preset: str = "medium",
     tune: str = "psnr",
     device: str = "auto",
     threads: int = 0,
@@ -70,6 +75,7 @@ def encode(
     overwrite: bool = False,
     verify: bool = False,
     weights: StrPath | None = None,
+    profile: bool = False,
     on_progress: ProgressCallback | None = None,
 ) -> EncodeStats:
     """Encode a video into a .bsq file.
@@ -86,8 +92,10 @@ def encode(
         size: instead, bytes of the whole file: 2_000_000 or "2M".
         target: instead, a quality: "psnr=38" ((6Y+U+V)/8 in dB) or "ms-ssim=0.98" (luma).
         keyint: frames in a group, 1..65535.
+        preset: "fast", "medium" or "slow": how much the encoder searches for a smaller file of the same quality.
         tune: "psnr" or "ms-ssim".
-        device: "auto", "cpu" or "cuda:N".
+        device: "auto", "cpu" or "cuda:N"; or several GPUs, "cuda:0,cuda:1", whose processes share the groups as with
+            `jobs`, one process each or `jobs` of them in turn.
         threads: CPU threads, 0 = all; with `jobs`, of each process, 0 = all shared out.
         jobs: processes that code groups side by side; the file is the same. Not with `bitrate`, `size` or a PSNR, where
             each frame's quality hangs on the bits before it. A script that asks for more than one needs the usual
@@ -101,6 +109,7 @@ def encode(
         overwrite: replace `dst` if it exists.
         verify: decode the finished file and compare every frame before it gets its name.
         weights: model weights (.safetensors), None = those that ship with the package.
+        profile: measure where the time goes; the result has it as `profile`. Not with `jobs` or `cluster`.
         on_progress: called with a `Progress` after every frame.
 
     Raises:
@@ -114,8 +123,9 @@ def encode(
     goal = goal_of(bitrate, size, target, crf)
     spread = Spread(weights, device, threads, jobs, cluster)
     _check_side_by_side(spread, goal)
+    _check_profile(spread, profile)
     crf = DEFAULT_CRF if crf is None else crf
-    _check_encode(crf, keyint, tune, threads, skip, limit)
+    _check_encode(crf, keyint, preset, tune, threads, skip, limit)
     _refuse_swapped_encode(src, dst)
     from bsqcodec.spool import rereadable
     from bsqcodec.video import input_format, open_video
@@ -125,54 +135,67 @@ def encode(
     if form is None and os.fspath(src) == STDIO:
         form = InputFormat("yuv4mpegpipe")
     with (
+        Stopwatch(profile) as watch,
         AtomicOutput(dst, src=src, overwrite=overwrite, readable=verify or needs_decoding(goal)) as output,
         rereadable(src, goal is not None) as path,
         (opened := partial(open_video, path, skip=skip, limit=limit, threads=threads, form=form))() as video,
     ):
-        from bsqcodec.codec import load_model
         from bsqcodec.runs import EncodeRun
 
         info = video.info
         _warn_dropped(video.dropped)
         _log.debug("source: %dx%d, %.3f fps, %s", info.width, info.height, float(info.fps), info.source_format)
-        model = load_model(weights, tune=tune, device=device, threads=threads)
+        model = spread.model(tune)
         _note_model(model)
+        watch.start(model)
         header, plan = _header(model, info, crf, keyint), None
         if goal is not None:
             from bsqcodec.rate.plan import first_pass
 
-            plan = first_pass(goal, opened, model, header, on_progress)
+            plan = first_pass(goal, opened, model, header, on_progress, PRESETS[preset])
             header = replace(header, crf=plan.crf)
         meter = ProgressMeter(on_progress, rate=info.fps, total=video.frame_count_hint)
-        with output_file(output) as file, _coding(video, model, header, spread) as (source, encoder):
-            run = EncodeRun(file, header, source, encoder, meter, plan.control if plan else None)
+        with output_file(output) as file, _coding(video, model, header, spread, PRESETS[preset]) as coding:
+            run = EncodeRun(file, header, *coding, meter, plan.control if plan else None)
             run.run(keep_crcs=verify)
         if run.crcs is not None:
             from bsqcodec.verify import verify_stream
 
             verify_stream(output, model, run.crcs)
         seconds = meter.seconds + (plan.seconds if plan else 0.0)
+        watch.stop()
         stats = replace(run.tally.stats(size=run.size, seconds=seconds), crf=header.crf)
         if goal is not None:
             stats = _with_goal(stats, goal, output, opened, model)
-    return stats
+    return _with_profile(stats, watch, model)
 
 
 @contextmanager
-def _coding(video: Source, model: Model, header: StreamHeader, spread: Spread) -> Iterator[tuple[Source, FrameEncoder]]:
+def _coding(
+    video: Source, model: Model, header: StreamHeader, spread: Spread, search: Search
+) -> Iterator[tuple[Source, FrameEncoder]]:
     """What is read and what encodes it: the video and an encoder here, or both in one with workers."""
     from bsqcodec.codec import GroupEncoder
 
     if spread.alone:
-        yield video, GroupEncoder(model, video.info, crf=header.crf, keyint=header.keyint)
+        yield video, GroupEncoder(model, video.info, crf=header.crf, keyint=header.keyint, search=search)
         return
     from bsqcodec.parallel.encoding import ParallelEncoder
     from bsqcodec.rate.plan import is_causal
 
     with spread.started(model) as workers:
         cuts = not is_causal(model)
-        ahead = ParallelEncoder(video, workers, crf=header.crf, keyint=header.keyint, cuts=cuts)
+        ahead = ParallelEncoder(video, workers, crf=header.crf, keyint=header.keyint, cuts=cuts, search=search)
         yield ahead, ahead
+
+
+def _with_profile(stats: Stats, watch: Stopwatch, model: Model) -> Stats:
+    """The statistics with what a watch found, if it was wanted."""
+    if not watch.wanted:
+        return stats
+    from bsqcodec.codec.floor import profile_of
+
+    return replace(stats, profile=profile_of(watch, model, stats.frames))
 
 
 def _with_goal(stats: EncodeStats, goal: Goal, output: AtomicOutput, opened: Opener, model: Model) -> EncodeStats:
@@ -205,6 +228,7 @@ def decode(
     limit: int | None = None,
     keyframes: bool = False,
     scale: str = "1",
+    profile: bool = False,
     on_progress: ProgressCallback | None = None,
 ) -> DecodeStats:
     """Decode a .bsq file, or a part of it, into a video.
@@ -220,7 +244,7 @@ def decode(
             audio; "conceal" them with stand-ins at their times. What was lost is in the result.
         fill: the stand-in of a lost frame: "freeze" the last picture (grey before the first), or "grey".
         max_pixels: limit of width * height; max_frames: limit of the frames in the file, None = none.
-        device: "auto", "cpu" or "cuda:N".
+        device: "auto", "cpu", "cuda:N", or several GPUs, as for `encode`.
         threads: CPU threads, 0 = all; with `jobs`, of each process, 0 = all shared out.
         jobs: processes that decode groups side by side, as for `encode`; not for a `scale` below 1.
         overwrite: replace `dst` if it exists.
@@ -229,6 +253,7 @@ def decode(
         skip, limit: the same by number: frames to leave out at the beginning, frames to decode at most.
         keyframes: only the first frame of each group, without sound; `limit` then counts those.
         scale: with `keyframes`, "1", "1/2", "1/4" or "1/8" of the size; smaller is faster.
+        profile: measure where the time goes; the result has it as `profile`. Not with `jobs`.
         on_progress: called with a `Progress` after every frame.
 
     Of a part, only the groups it touches are read and decoded, where `src` can seek. A part that does
@@ -243,16 +268,18 @@ def decode(
     _check_threads(threads)
     _refuse_swapped_decode(dst)
     spread = Spread(weights, device, threads, jobs)
+    _check_profile(spread, profile)
     from bsqcodec.recovery import Recovery, Tolerance, all_losses, hinting, seekable
     from bsqcodec.runs import decode_all
     from bsqcodec.video import create_video
 
     part, preview = Part.of(start, duration, skip, limit), Preview.of(keyframes, scale)
     if not spread.alone and preview.level:
-        raise UsageError(f"jobs {jobs}: a smaller scale is decoded by one process; leave out --jobs or --scale")
+        raise UsageError(f"{spread.name}: a smaller scale is decoded by one process; leave out that or --scale")
     tolerance = Tolerance(on_error, fill, max_pixels, max_frames)
     name = "standard input" if os.fspath(src) == STDIO else os.fspath(src)
     with (
+        Stopwatch(profile) as watch,
         AtomicOutput(dst, src=src, overwrite=overwrite) as output,
         _source_file(src) as found,
         seekable(found, tolerance.salvages) as file,
@@ -263,17 +290,18 @@ def decode(
         target = STDIO if output.is_stdout else output.part
         with create_video(target, source.info, source.tracks, codec=codec, threads=threads) as video:
             _warn_dropped(video.dropped)
-            model = _model_for(reader.header, weights, device, threads)
+            model = _model_for(reader.header, spread)
             recovery = Recovery(model, reader.header.info, tolerance, name)
             pictures = preview.decoder(model, reader.header.info, recovery.frames)
             meter = ProgressMeter(on_progress, rate=source.info.fps, total=source.frames_hint)
+            watch.start(model)
             with hinting(tolerance), _decoding(source, recovery, model, spread) as items:
                 frames, groups = decode_all(items, video, pictures, meter)
             if not frames:
                 raise BitstreamError(f"{name}: not one frame can be decoded; the file is damaged, or holds no video")
     seconds, losses = meter.seconds, all_losses(reader, recovery)
     first, begin = source.begin
-    return DecodeStats(
+    stats = DecodeStats(
         frames,
         groups,
         seconds,
@@ -285,6 +313,7 @@ def decode(
         first_frame=first,
         start=begin,
     )
+    return _with_profile(stats, watch, model)
 
 
 @contextmanager
@@ -317,10 +346,10 @@ def _header(model: Model, info: VideoInfo, crf: float, keyint: int) -> StreamHea
     )
 
 
-def _model_for(header: StreamHeader, weights: StrPath | None, device: str, threads: int) -> Model:
-    from bsqcodec.codec import check_model, load_model
+def _model_for(header: StreamHeader, spread: Spread) -> Model:
+    from bsqcodec.codec import check_model
 
-    model = load_model(weights, tune=header.tune, device=device, threads=threads)
+    model = spread.model(header.tune)
     check_model(model, header)
     _note_model(model)
     return model
@@ -365,11 +394,13 @@ def _refuse_swapped_decode(dst: StrPath) -> None:
         )
 
 
-def _check_encode(crf: float, keyint: int, tune: str, threads: int, skip: int, limit: int | None) -> None:
+def _check_encode(crf: float, keyint: int, preset: str, tune: str, threads: int, skip: int, limit: int | None) -> None:
     if not CRF_RANGE[0] <= crf <= CRF_RANGE[1]:  # False for NaN too
         raise UsageError(f"crf {crf}: must lie in {CRF_RANGE[0]:g}..{CRF_RANGE[1]:g}")
     if not KEYINT_RANGE[0] <= keyint <= KEYINT_RANGE[1]:
         raise UsageError(f"keyint {keyint}: must lie in {KEYINT_RANGE[0]}..{KEYINT_RANGE[1]} frames")
+    if preset not in PRESETS:
+        raise UsageError(f"preset {preset!r}: must be one of {', '.join(PRESETS)}")
     if tune not in TUNES:
         raise UsageError(f"tune {tune!r}: must be one of {', '.join(TUNES)}")
     if skip < 0:
@@ -386,6 +417,12 @@ def _check_side_by_side(spread: Spread, goal: Goal | None) -> None:
             f"{spread.name}: with a {goal.kind} as the goal each frame's quality hangs on those before it; "
             "leave that out, or use --crf"
         )
+
+
+def _check_profile(spread: Spread, profile: bool) -> None:
+    """Raise UsageError where one process does not see all of the work."""
+    if profile and not spread.alone:
+        raise UsageError(f"{spread.name}: a profile is of one process; leave that or --profile out")
 
 
 def _check_threads(threads: int) -> None:

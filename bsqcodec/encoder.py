@@ -23,6 +23,7 @@ from bsqcodec.errors import UsageError
 from bsqcodec.frames import Frame, TrackPacket, VideoInfo
 from bsqcodec.outputs import AtomicOutput, StrPath, output_file
 from bsqcodec.pictures import AnyPicture, as_frame, info_of
+from bsqcodec.presets import PRESETS
 from bsqcodec.progress import ProgressMeter
 from bsqcodec.results import EncodeStats
 
@@ -38,6 +39,8 @@ FINEST = 10**6  # largest denominator of a rate that was given as a float
 class Encoder:
     """Encodes pictures as they come; a context manager; memory does not grow with the video.
 
+    Other than `bsqcodec.encode` it does not look ahead, so that a last group of a few pictures begins as finely as any.
+
     The first picture decides size and colour. The file is written as `<dst>.part` and gets its name when the block is
     left without an error; any error leaves nothing behind. Leaving it without a picture is an error.
 
@@ -45,7 +48,7 @@ class Encoder:
         dst: the .bsq file, "-" = standard output, or a binary file, which stays open.
         fps: pictures per second of playing time.
         info: colour, shape and clock of the video where the pictures do not say; its size and rate must be theirs.
-        crf, keyint, tune, device, threads, overwrite, weights: as for `bsqcodec.encode`.
+        crf, keyint, preset, tune, device, threads, overwrite, weights: as for `bsqcodec.encode`.
 
     Raises:
         UsageError, VideoError, DeviceError, WeightsMismatchError: as `bsqcodec.encode` does.
@@ -59,15 +62,16 @@ class Encoder:
         info: VideoInfo | None = None,
         crf: float = 28.0,
         keyint: int = 32,
+        preset: str = "medium",
         tune: str = "psnr",
         device: str = "auto",
         threads: int = 0,
         overwrite: bool = False,
         weights: StrPath | None = None,
     ) -> None:
-        _check_encode(crf, keyint, tune, threads, 0, None)
+        _check_encode(crf, keyint, preset, tune, threads, 0, None)
         self._fps = info.fps if info is not None else _rate(fps)
-        self._info, self._crf, self._keyint = info, crf, keyint
+        self._info, self._crf, self._keyint, self._search = info, crf, keyint, PRESETS[preset]
         self._resources = ExitStack()
         self._file = self._opened(dst, overwrite)
         try:
@@ -138,10 +142,10 @@ class Encoder:
         info = self._info or info_of(picture, frame, self._fps)
         if (info.width, info.height) != (width, height):
             raise UsageError(f"a picture of {width}x{height}, but info says {info.width}x{info.height}")
-        encoder = GroupEncoder(self._model, info, crf=self._crf, keyint=self._keyint)
+        encoder = GroupEncoder(self._model, info, crf=self._crf, keyint=self._keyint, search=self._search)
         self._meter = ProgressMeter(None, rate=info.fps, total=None)
         header = _header(self._model, info, self._crf, self._keyint)
-        self._run = EncodeRun(self._file, header, _Pushed(info), encoder, self._meter)
+        self._run = EncodeRun(self._file, header, _Pushed(info), encoder, self._meter, looks_ahead=False)
         return self._run
 
     def _timed(self, frame: Frame, number: int, pts: Seconds | None, duration: Seconds) -> Frame:

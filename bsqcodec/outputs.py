@@ -13,6 +13,7 @@ from typing import BinaryIO
 
 from bsqcodec.errors import BsqError, UsageError, VideoError
 from bsqcodec.partfile import PartFile
+from bsqcodec.profile import stage
 
 STDIO = "-"
 # Write errors that name no file: the disk is full, a quota is used up, the file system's largest file.
@@ -86,7 +87,8 @@ class AtomicOutput:
     ) -> None:
         try:
             if error is None and self._held is not None:
-                self._guarded(self._commit)
+                with stage("write"):
+                    self._guarded(self._commit)
             elif error is not None:
                 self.discard()
                 self._renamed(error)

@@ -13,6 +13,7 @@ from typing import Any
 from bsqcodec.container import Loss
 from bsqcodec.frames import VideoInfo
 from bsqcodec.metrics import PSNR_CAP
+from bsqcodec.profile import Profile
 
 
 def psnr_of(sse: int, samples: int) -> float:
@@ -34,6 +35,7 @@ class EncodeStats:
     crf: of the header; where a goal was given, the one its first pass found, around which the frames vary.
     goal: "bitrate" (bit/s), "size" (bytes), "psnr" (dB), "ms-ssim" or None; asked, achieved: its value and result.
     ms_ssim: mean of the luma over frames; measured for the goal "ms-ssim" only.
+    profile: where `seconds` went, if that was asked for.
     """
 
     frames: int
@@ -54,10 +56,11 @@ class EncodeStats:
     asked: float | None = None
     achieved: float | None = None
     ms_ssim: float | None = None
+    profile: Profile | None = None
 
     def to_dict(self) -> dict[str, Any]:
         """The fields as JSON types, rounded to what is meaningful."""
-        fields = _rounded({**asdict(self), "bits": dict(self.bits)})
+        fields = _rounded({**asdict(self), "bits": dict(self.bits), "profile": _profile_dict(self.profile)})
         del fields["frame_bits"]
         return fields
 
@@ -70,6 +73,7 @@ class DecodeStats:
     lost_frames: frames that damage cost; concealed_frames: how many of them are in the output as stand-ins, counted in
     `frames`; damage: where the file is damaged. All empty unless `on_error` puts up with damage.
     first_frame, start: number of the first frame in the stream, and its time in seconds from the stream's first.
+    profile: where `seconds` went, if that was asked for.
     """
 
     frames: int
@@ -82,11 +86,17 @@ class DecodeStats:
     damage: tuple[Loss, ...] = ()
     first_frame: int = 0
     start: float = 0.0
+    profile: Profile | None = None
 
     def to_dict(self) -> dict[str, Any]:
         """The fields as JSON types, rounded to what is meaningful."""
         damage = [asdict(loss) for loss in self.damage]
-        return _rounded({**asdict(self), "dropped": list(self.dropped), "damage": damage})
+        profile = _profile_dict(self.profile)
+        return _rounded({**asdict(self), "dropped": list(self.dropped), "damage": damage, "profile": profile})
+
+
+def _profile_dict(profile: Profile | None) -> dict[str, Any] | None:
+    return None if profile is None else profile.to_dict()
 
 
 def _rounded(fields: dict[str, Any]) -> dict[str, Any]:

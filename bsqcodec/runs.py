@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from array import array
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import islice
 from typing import TYPE_CHECKING, BinaryIO, Protocol
 
+from bsqcodec.codec.settings import LOOKAHEAD
 from bsqcodec.container import Gap, Group, StreamHeader, StreamStats, StreamWriter
 from bsqcodec.frames import Frame, Track, TrackPacket, VideoInfo
 from bsqcodec.partreader import GroupPart
+from bsqcodec.profile import stage, staged
 from bsqcodec.progress import ProgressMeter
 from bsqcodec.rate.control import Control
 from bsqcodec.results import Tally
@@ -40,7 +43,7 @@ class FrameEncoder(Protocol):
 
     @property
     def bytes_done(self) -> int: ...
-    def push(self, frame: Frame) -> list[EncodedGroup]: ...
+    def push(self, frame: Frame, ahead: int) -> list[EncodedGroup]: ...
     def flush(self) -> list[EncodedGroup]: ...
 
 
@@ -55,12 +58,15 @@ class EncodeRun:
         encoder: FrameEncoder,
         meter: ProgressMeter,
         control: Control | None = None,
+        looks_ahead: bool = True,
     ) -> None:
         self._video = video
         self._encoder = encoder
         self._meter = meter
         self._control = control
         self._writer: StreamWriter = StreamWriter(file, header, video.tracks)
+        self._waiting: deque[Frame] = deque()
+        self._ahead = LOOKAHEAD if looks_ahead else 0  # frames that wait, so that it is known which groups are short
         self._packets: list[TrackPacket] = []
         self._packet_bytes = 0
         self.tally = Tally(video.info)
@@ -74,25 +80,34 @@ class EncodeRun:
     def run(self, *, keep_crcs: bool) -> None:
         """Encode everything; with `keep_crcs` remember the CRC-32 of every reconstructed frame."""
         self.crcs = array("I") if keep_crcs else None
-        for item in self._video:
+        for item in staged("read", self._video):
             self.add(item)
         self.finish()
 
     def add(self, item: Frame | TrackPacket) -> None:
-        """Encode the next frame, or carry a packet over."""
+        """Take the next frame, and encode the one that has waited long enough; or carry a packet over."""
         if isinstance(item, TrackPacket):
             self._hold(item)
         else:
-            if self._control is not None:
-                self._steer(self._control)
-            self._write_groups(self._encoder.push(item))
-            self._report()
+            self._waiting.append(item)
+            if len(self._waiting) > self._ahead:
+                self._encode_next()
 
     def finish(self) -> None:
-        """Write what is left and the end of the file."""
+        """Encode and write what is left, and the end of the file."""
+        while self._waiting:
+            self._encode_next()
         self._write_groups(self._encoder.flush())
         self._flush_packets()
-        self._writer.close(self._stream_stats())
+        with stage("write"):
+            self._writer.close(self._stream_stats())
+        self._report()
+
+    def _encode_next(self) -> None:
+        frame = self._waiting.popleft()
+        if self._control is not None:
+            self._steer(self._control)
+        self._write_groups(self._encoder.push(frame, len(self._waiting) if self._ahead else LOOKAHEAD))
         self._report()
 
     def _steer(self, control: Control) -> None:
@@ -113,13 +128,15 @@ class EncodeRun:
 
     def _flush_packets(self) -> None:
         if self._packets:
-            self._writer.write_packets(self._packets)
+            with stage("write"):
+                self._writer.write_packets(self._packets)
         self._packets, self._packet_bytes = [], 0
 
     def _write_groups(self, groups: Iterable[EncodedGroup]) -> None:
         for encoded in groups:
             self._flush_packets()  # a player wants them before the frames they play with
-            self._writer.write_group(encoded.group)
+            with stage("write"):
+                self._writer.write_group(encoded.group)
             self.tally.add_group(encoded.group.pts, encoded.group.durations, encoded.plane_bits)
             for frame in encoded.frames:
                 self.tally.add_frame(frame.sse_y, frame.sse_u, frame.sse_v, frame.bits)
@@ -144,13 +161,15 @@ def decode_all(
     pictures: decodes a group, frame after frame; it is not asked for more of them than are wanted.
     """
     frames = groups = 0
-    for item in items:
+    for item in staged("read", items):
         if not isinstance(item, GroupPart):
-            for packet in item:
-                video.write_packet(packet)
+            with stage("write"):
+                for packet in item:
+                    video.write_packet(packet)
             continue
         for frame in islice(pictures(item.group), item.wanted.start, item.wanted.stop):
-            video.write(frame)
+            with stage("write"):
+                video.write(frame)
             frames += 1
             meter.report(frames)
         groups += isinstance(item.group, Group)

@@ -31,7 +31,6 @@ Levels = npt.NDArray[np.int16]
 Bits = npt.NDArray[np.uint8]
 
 TOKEN = 8  # luma samples a token is wide and high
-HALVINGS = 3  # smaller sizes that a first frame is built from
 MAX_LEVEL, MAX_VECTOR, MAX_QUALITY = 4095, 511, 255  # largest |level|, |vector component| and quality index
 MAX_FRAMES = 65535  # of a group
 MAX_INDEX_BITS = 63  # of a token that is one int64
@@ -43,8 +42,9 @@ class Tokens:
 
     levels: int16 [T, h, w, C], quantised amplitudes (channels by rising frequency), |n| <= 4095; a causal model's are
     +-1, one of its L = C bits each.
-    coarse: levels of the first frame at 1/2, 1/4 and 1/8 of its size, int16 [h_k, w_k, C] with h_k = ceil(h_(k-1) / 2);
-    empty for a causal model.
+    coarse: levels of the first frame at the smaller sizes that it is built from, largest first: 1/2, 1/4 and 1/8, or
+    1/4 and 1/8 where the model predicts the full size from those; int16 [h_k, w_k, C] with h_k = ceil(h_(k-1) / 2) for
+    1 / 2^k. Empty for a causal model.
     vectors: int16 [T - 1, h, w, 2], (dx, dy) of frames 1 .. T - 1 in quarter luma samples, |component| <= 511; x is
     predicted from x + dx / 4 of the frame before. split: bool [T - 1, ceil(h/2), ceil(w/2)], 16x16 blocks whose four
     vectors may differ. filters: bool [T - 1, ceil(h/4), ceil(w/4)], where the decoder's transformer changes tokens
@@ -212,7 +212,8 @@ class Tokenizer:
         from bsqcodec.tokenizer.causal import CausalTokenizer
 
         causal = isinstance(self._model.tokenizer, CausalTokenizer)
-        _check_tokens(tokens, self._model.config.prior.channels, causal)
+        coarse = [level for level in self._model.first_levels[::-1] if level]
+        _check_tokens(tokens, self._model.config.prior.channels, causal, coarse)
 
     def _group(self, tokens: Tokens) -> GroupLevels:
         import torch
@@ -265,15 +266,16 @@ def _check_bits(bits: Bits, shape: tuple[int, ...]) -> None:
         raise UsageError(f"bits of {bits.dtype} {bits.shape}: must be uint8 0 or 1 of {shape}")
 
 
-def _check_tokens(tokens: Tokens, channels: int, causal: bool) -> None:
-    """Whether tokens are of one piece, and of a model with `channels`."""
+def _check_tokens(tokens: Tokens, channels: int, causal: bool, halvings: list[int]) -> None:
+    """Whether tokens are of one piece, and of a model with `channels` that codes first frames at 1 / 2^k, too."""
     h, w = _grid(tokens.width, tokens.height)
     count = len(tokens.qualities)
     if not count or any(not 0 <= quality <= MAX_QUALITY for quality in tokens.qualities):
         raise UsageError(f"qualities {tokens.qualities}: must be one index of 0..{MAX_QUALITY} for each frame")
     if causal and len(set(tokens.qualities)) != 1:
         raise UsageError(f"qualities {tokens.qualities}: a group of this model has one quality")
-    fields, coarse = (0, []) if causal else (count - 1, _coarse_shapes(h, w, channels))
+    fields = 0 if causal else count - 1
+    coarse = [(-(-h // 2**k), -(-w // 2**k), channels) for k in halvings]
     _check_array("levels", tokens.levels, (count, h, w, channels), MAX_LEVEL)
     if len(tokens.coarse) != len(coarse):
         raise UsageError(f"coarse: {len(tokens.coarse)} arrays, this model needs {len(coarse)}")
@@ -286,14 +288,6 @@ def _check_tokens(tokens: Tokens, channels: int, causal: bool) -> None:
             raise UsageError(f"{name}: {flags.dtype} {flags.shape}; must be bool, one flag a {side}x{side} block")
     if causal and not tokens.is_binary:
         raise UsageError("levels: these tokens hold amplitudes; this model's are +-1, one bit a channel")
-
-
-def _coarse_shapes(h: int, w: int, channels: int) -> list[tuple[int, ...]]:
-    shapes: list[tuple[int, ...]] = []
-    for _ in range(HALVINGS):
-        h, w = -(-h // 2), -(-w // 2)
-        shapes.append((h, w, channels))
-    return shapes
 
 
 def _check_array(name: str, array: np.ndarray, shape: tuple[int, ...], limit: int) -> None:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from bsqcodec.errors import BitstreamError, BsqError
 from bsqcodec.frames import Frame
 from bsqcodec.outputs import AtomicOutput
+from bsqcodec.profile import staged
 
 if TYPE_CHECKING:
     from bsqcodec.codec import Model
@@ -47,7 +48,7 @@ def _decoded_crcs(output: AtomicOutput, model: Model) -> Iterator[int]:
     with output.part.open("rb") as file:
         reader = StreamReader(file, name=output.name)
         check_model(model, reader.header)
-        for item in reader:
+        for item in staged("read", reader):
             if isinstance(item, Group):
                 yield from map(frame_crc, decode_group(model, item, reader.header.info))
 

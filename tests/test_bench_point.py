@@ -93,7 +93,7 @@ def test_record_of_bsqcodec(clip: Clip, tmp_path: Path, weights: Path) -> None:
     bits = record["frame_bits"]
     assert len(bits) == COUNT
     assert bits[0] > 2 * max(bits[1:3]) and bits[3] > 2 * bits[4]  # groups of 3 begin with a frame coded by itself
-    assert 0.7 * 8 * record["bytes"] < sum(bits) < 8 * record["bytes"]
+    assert 0.6 * 8 * record["bytes"] < sum(bits) < 8 * record["bytes"]
     quality = measure_quality(FRAMES, ours.decode(kept), ["psnr", "xpsnr"], fps=RATE)
     assert record["metrics"] == quality
     assert {path.name for path in tmp_path.iterdir()} == {"kept.bsq"}

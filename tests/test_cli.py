@@ -43,6 +43,7 @@ FROZEN = {
         "--crf",
         *("--bitrate -b", "--size", "--target"),
         "--keyint",
+        "--preset",
         "--tune",
         "--device",
         "--gpu",
@@ -50,6 +51,7 @@ FROZEN = {
         "--weights",
         "--jobs",
         "--cluster",
+        "--profile",
         "--quiet -q",
         "--verbose -v",
         "--json",
@@ -75,6 +77,7 @@ FROZEN = {
         "--threads",
         "--weights",
         "--jobs",
+        "--profile",
         "--quiet -q",
         "--verbose -v",
         "--json",
@@ -282,8 +285,10 @@ def test_version_names_bitstream_libraries_and_device(invoke):
     assert re.match(r"bsqcodec \d+\.\d+\.\d+ \(bitstream 2\.\d+\)\n", text)
     libraries = ("torch", "av", "constriction", "numpy", "safetensors", "FFmpeg", "Python")
     assert all(re.search(rf"\b{library} \d", text) for library in libraries)
+    import av
     import torch
 
+    assert f"FFmpeg {av.ffmpeg_version_info}\n" in text
     (device,) = re.findall(r"^device: (\S+?),? .*\(auto: .+\)$", text, re.M)
     assert device == ("cuda:0" if torch.cuda.is_available() else "cpu")
 
@@ -542,6 +547,13 @@ def test_environment_sets_options_and_the_command_line_wins(clip, tmp_path, invo
         (("--gpu", 1, "--device", "cuda:1"), {}, 1, "cuda:1"),
         (("--device", "cpu"), {"BSQCODEC_GPU": "3"}, 0, ""),
         (("--gpu", 2), {"BSQCODEC_DEVICE": "cpu"}, 1, "cuda:2"),
+        (("--gpu", "3,1"), {}, 1, "cuda:3"),
+        (("--device", "cuda, cuda:1"), {}, 1, "cuda:0"),
+        (("--gpu", "0,1", "--device", "cuda:0,cuda:1"), {}, 1, "cuda:0"),
+        (("--gpu", "0,1", "--device", "cuda:0"), {}, 2, "contradict"),
+        (("--gpu", "0,"), {}, 2, "such as 0,1"),
+        (("--gpu", "1,1"), {}, 2, "twice"),
+        (("--device", "cpu,cuda:0"), {}, 2, "only GPUs"),
         ((), {"BSQCODEC_GPU": "3"}, 1, "cuda:3"),
         (("--device", "tpu"), {}, 2, "cuda:N"),
     ],

@@ -214,7 +214,9 @@ def grow_by_half_a_frame(path: Path) -> None:
 
 
 def zero(path: Path) -> None:
-    path.write_bytes(bytes(path.stat().st_size))
+    size = path.stat().st_size
+    with path.open("r+b") as file:  # in place: a file that is empty for a moment would be one that ends there
+        file.write(bytes(size))
 
 
 @pytest.mark.parametrize(
@@ -223,7 +225,7 @@ def zero(path: Path) -> None:
 )
 def test_an_input_that_changes_is_an_error(tmp_path, change, says):
     src = tmp_path / "in.y4m"
-    src.write_bytes(clips.y4m_bytes(40, 96, 96))
+    src.write_bytes(clips.y4m_bytes(150, 96, 96))
     process = started("encode", src, tmp_path / "out.bsq", "-v", env={"FAKE_DELAY": "0.02"}, stderr=subprocess.PIPE)
     until(process, b"model:")
     change(src)

@@ -159,7 +159,7 @@ def test_processes_make_the_file_and_the_video_of_one(tmp_path, small):
 
 
 def test_a_worker_that_dies_is_one_error_and_none_outlives_the_run(small, small_model):
-    workers = LocalWorkers(2, Setup(str(small), "psnr", "cpu", 1, small_model.sha256))
+    workers = LocalWorkers([Setup(str(small), "psnr", "cpu", 1, small_model.sha256)] * 2)
     processes = list(workers._processes.values())
     try:
         source = ParallelEncoder(Clip(), workers, crf=20, keyint=KEYINT, cuts=True)

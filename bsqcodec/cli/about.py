@@ -45,10 +45,20 @@ def _installed(library: str) -> str:
 
 
 def _ffmpeg() -> str:
-    try:
-        import av
-    except ImportError:
+    """FFmpeg's version out of the library that PyAV brings along: importing PyAV for it takes longer than all else."""
+    spec = find_spec("av")
+    if spec is None or spec.origin is None:
         return "not installed"
+    package = Path(spec.origin).parent
+    for library in (*package.parent.glob("av.libs/*avutil*"), *package.glob(".dylibs/*avutil*")):
+        try:
+            ask = ctypes.CDLL(str(library)).av_version_info
+        except (OSError, AttributeError):
+            continue
+        ask.restype = ctypes.c_char_p
+        return str(ask().decode())
+    import av  # built against libraries of the system
+
     return str(getattr(av, "ffmpeg_version_info", "unknown"))
 
 

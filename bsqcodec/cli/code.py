@@ -23,16 +23,19 @@ from bsqcodec.cli.options import (
     begin,
     chosen_device,
     cluster_option,
-    device_options,
+    devices_options,
     examples,
     jobs_option,
     overwrite_option,
     part_options,
+    profile_option,
     raw_options,
     talk_options,
 )
+from bsqcodec.cli.stages import say_profile
 from bsqcodec.cli.terminal import Terminal
 from bsqcodec.errors import BitstreamError
+from bsqcodec.presets import PRESETS
 
 if TYPE_CHECKING:
     from bsqcodec.results import DecodeStats, EncodeStats
@@ -80,15 +83,23 @@ def _begin(ctx: click.Context, opts: dict[str, Any]) -> Terminal:
     "--keyint", type=click.IntRange(1, 65535), default=32, metavar="N", help="Frames in a group.", panel=QUALITY
 )
 @click.option(
+    "--preset",
+    type=click.Choice(list(PRESETS)),
+    default="medium",
+    help="How long to search for a smaller file.",
+    panel=QUALITY,
+)
+@click.option(
     "--tune",
     type=click.Choice(["psnr", "ms-ssim"]),
     default="psnr",
     help="Metric to be good at.",
     panel=QUALITY,
 )
-@device_options
+@devices_options
 @jobs_option
 @cluster_option
+@profile_option
 @talk_options
 @click.pass_context
 def encode(ctx: click.RichContext, /, **opts: Any) -> None:
@@ -111,6 +122,7 @@ def encode(ctx: click.RichContext, /, **opts: Any) -> None:
         terminal.say(goal_line(stats))
     if terminal.verbosity >= 1:
         _say_bits(terminal, stats)
+    say_profile(terminal, stats.profile)
 
 
 @click.command(
@@ -138,8 +150,9 @@ def encode(ctx: click.RichContext, /, **opts: Any) -> None:
     help="Size of --keyframes; smaller is faster.",
     panel=PART,
 )
-@device_options
+@devices_options
 @jobs_option
+@profile_option
 @talk_options
 @click.pass_context
 def decode(ctx: click.RichContext, /, **opts: Any) -> None:
@@ -158,6 +171,7 @@ def decode(ctx: click.RichContext, /, **opts: Any) -> None:
     if terminal.json:
         terminal.data({"type": "done", **stats.to_dict()})
     terminal.say(_decode_line(ctx.params["dst"], stats))
+    say_profile(terminal, stats.profile)
     if stats.damage:
         say_damage(terminal, output_name(ctx.params["dst"]), stats, ctx.params["on_error"], ctx.params["fill"])
         raise Exit(BitstreamError.exit_code)

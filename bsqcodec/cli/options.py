@@ -34,6 +34,18 @@ def _device(ctx: click.Context, param: click.Parameter, value: str) -> str:
     return value
 
 
+def _devices(ctx: click.Context, param: click.Parameter, value: str) -> str:
+    """One device, or several with commas between."""
+    return ",".join(_device(ctx, param, name.strip()) for name in value.split(","))
+
+
+def _gpus(ctx: click.Context, param: click.Parameter, value: str | None) -> str | None:
+    """Numbers of GPUs with commas between."""
+    if value is not None and not re.fullmatch(r"\d{1,3}( *, *\d{1,3})*", value):
+        raise click.BadParameter(f"{value!r} is not a GPU's number, nor several such as 0,1", ctx, param)
+    return value
+
+
 def stacked(*decorators: Callable[[F], F]) -> Callable[[F], F]:
     """Several option decorators as one, shown in the order given."""
 
@@ -91,6 +103,19 @@ where_options = stacked(
     ),
     click.option("--gpu", type=click.IntRange(0), metavar="N", help="Same as --device cuda:N.", panel=SPEED),
 )
+several_options = stacked(
+    click.option(
+        "--device",
+        callback=_devices,
+        default="auto",
+        metavar="auto|cpu|cuda:N",
+        help="Where the model runs; several GPUs share the groups: cuda:0,cuda:1.",
+        panel=SPEED,
+    ),
+    click.option(
+        "--gpu", callback=_gpus, metavar="N", help="Same as --device cuda:N; 0,1 for cuda:0,cuda:1.", panel=SPEED
+    ),
+)
 weights_option = click.option(
     "--weights",
     type=click.Path(dir_okay=False),
@@ -98,26 +123,26 @@ weights_option = click.option(
     help="Model weights (.safetensors) instead of those that ship with bsqcodec.",
     panel=SPEED,
 )
-device_options = stacked(
-    where_options,
-    click.option(
-        "--threads", type=click.IntRange(0), default=0, metavar="N", help="CPU threads, 0 = all.", panel=SPEED
-    ),
-    weights_option,
+_threads_option = click.option(
+    "--threads", type=click.IntRange(0), default=0, metavar="N", help="CPU threads, 0 = all.", panel=SPEED
 )
+device_options = stacked(where_options, _threads_option, weights_option)
+devices_options = stacked(several_options, _threads_option, weights_option)
 
 jobs_option = click.option(
     "--jobs",
     type=click.IntRange(1),
     default=1,
     metavar="N",
-    help="Groups at a time, each in a process; same output.",
+    help="Groups at a time, each in a process; same output. With several GPUs at least one each.",
     panel=SPEED,
 )
 
 cluster_option = click.option(
     "--cluster", metavar="auto|ADDRESS", help="Instead of --jobs: a Ray cluster; auto finds or starts one.", panel=SPEED
 )
+
+profile_option = click.option("--profile", is_flag=True, help="Print where the time went, by stage.", panel=TALK)
 
 talk_options = stacked(
     click.option("-q", "--quiet", is_flag=True, help="Print errors only.", panel=TALK),
@@ -143,12 +168,11 @@ def begin(ctx: click.Context, opts: dict[str, Any]) -> Terminal:
 def chosen_device(ctx: click.Context) -> str:
     """The device that --device and --gpu ask for together; the command line beats the environment."""
     gpu, device = ctx.params["gpu"], ctx.params["device"]
+    named = None if gpu is None else ",".join(f"cuda:{int(number)}" for number in str(gpu).split(","))
     given = {name for name in ("gpu", "device") if ctx.get_parameter_source(name) is ParameterSource.COMMANDLINE}
-    if given == {"gpu", "device"} and device != f"cuda:{gpu}":
+    if given == {"gpu", "device"} and device != named:
         raise click.UsageError(f"--gpu {gpu} and --device {device} contradict each other; give one", ctx)
-    if gpu is None or given == {"device"}:
-        return str(device)
-    return f"cuda:{gpu}"
+    return str(device) if named is None or given == {"device"} else named
 
 
 def examples(*lines: str) -> str:

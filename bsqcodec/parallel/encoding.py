@@ -19,9 +19,10 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from bsqcodec.codec import EncodedGroup
-from bsqcodec.codec.settings import CUT_RATIO
+from bsqcodec.codec.settings import CUT_RATIO, LOOKAHEAD
 from bsqcodec.frames import Frame, Track, TrackPacket, VideoInfo
 from bsqcodec.parallel.tasks import CodedGroup, EncodeTask, Workers
+from bsqcodec.presets import MEDIUM, Search
 from bsqcodec.rate.survey import Changes
 from bsqcodec.runs import Source
 
@@ -41,11 +42,14 @@ class ParallelEncoder:
     """A source that reads ahead and the encoder of its frames in one, for `bsqcodec.runs.EncodeRun`.
 
     Iterating gives the items of `video` in their order; `push`, called with each frame as it comes, returns the groups
-    that `GroupEncoder.push` would. cuts: the model's encoder ends groups at cuts.
+    that `GroupEncoder.push` would. cuts: the model's encoder ends groups at cuts; search: what may be spent.
     """
 
-    def __init__(self, video: Source, workers: Workers, *, crf: float, keyint: int, cuts: bool) -> None:
+    def __init__(
+        self, video: Source, workers: Workers, *, crf: float, keyint: int, cuts: bool, search: Search = MEDIUM
+    ) -> None:
         self._video, self._workers, self._crf, self._keyint = video, workers, crf, keyint
+        self._search = search
         self._source = iter(video)
         self._items: deque[Frame | TrackPacket] = deque()
         self._frames: deque[Frame] = deque()  # read, and in no group that is known
@@ -89,8 +93,8 @@ class ParallelEncoder:
             else:
                 return
 
-    def push(self, frame: Frame) -> list[EncodedGroup]:
-        """The groups that are finished by the next frame."""
+    def push(self, frame: Frame, ahead: int = LOOKAHEAD) -> list[EncodedGroup]:
+        """The groups that are finished by the next frame; this encoder knows itself what follows it."""
         number = self.frames_done
         self.frames_done += 1
         self._settle()
@@ -177,8 +181,13 @@ class ParallelEncoder:
         return True
 
     def _submit_next(self) -> bool:
-        """Submit the next piece if all of its frames are there: to a cut that was guessed, full, or the last one."""
+        """Submit the next piece if all of its frames are there: to a cut that was guessed, full, or the last one.
+
+        What follows its first frame must be known too, for that one's quality.
+        """
         start, full = self._planned, self._planned + self._keyint
+        if not self._ended and self._read <= start + LOOKAHEAD:
+            return False
         self._guesses = {guess for guess in self._guesses if guess > self.first_frame}
         cut = min((guess for guess in self._guesses if start < guess < full), default=None)
         if cut is not None:
@@ -193,6 +202,7 @@ class ParallelEncoder:
     def _submit(self, start: int, stop: int, before: float | None = None) -> None:
         base = self._read - len(self._frames)
         frames = [self._frames[number - base] for number in range(start, stop)]
-        task = EncodeTask(self.info, self._crf, self._keyint, start, frames, before)
+        ahead = min(LOOKAHEAD, self._read - start - 1)
+        task = EncodeTask(self.info, self._crf, self._keyint, start, frames, ahead, self._search, before)
         self._pieces.append(_Piece(start, stop, self._workers.submit(task)))
         self._planned = stop

@@ -5,7 +5,7 @@ from __future__ import annotations
 import multiprocessing
 import signal
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from multiprocessing.connection import Connection, wait
 from multiprocessing.context import SpawnProcess
@@ -19,14 +19,16 @@ _PATIENCE = 5.0  # seconds a process that was told to end is waited for
 
 
 class LocalWorkers:
-    """`jobs` processes. A process that dies ends the run: on one machine the cause is mostly memory, and would return.
+    """A process for each of `setups`.
+
+    One that dies ends the run: on one machine the cause is mostly memory, and would return.
 
     They are started afresh rather than forked, since torch's threads and CUDA do not survive a fork. They end with
     this process, however that ends, since they read from its pipe.
     """
 
-    def __init__(self, jobs: int, setup: Setup) -> None:
-        self.size = jobs
+    def __init__(self, setups: Sequence[Setup]) -> None:
+        self.size = len(setups)
         self._waiting: deque[tuple[int, Task]] = deque()
         self._results: dict[int, tuple[Any, Exception | None]] = {}
         self._dropped: set[int] = set()  # being worked on, for nobody
@@ -35,7 +37,7 @@ class LocalWorkers:
         self._busy: dict[Connection, int] = {}
         self._processes: dict[Connection, SpawnProcess] = {}
         try:
-            for _ in range(jobs):
+            for setup in setups:
                 self._start(setup)
         except BaseException:
             self.close()

@@ -15,6 +15,7 @@ from bsqcodec.container import Group
 from bsqcodec.errors import BitstreamError, BsqError
 from bsqcodec.frames import Frame, VideoInfo
 from bsqcodec.motion import MotionField
+from bsqcodec.presets import Search
 from bsqcodec.tokenizer.transform import Planes
 
 
@@ -95,6 +96,7 @@ class CodedGroup:
 class EncodeTask:
     """Code the group that begins with the first of some frames.
 
+    ahead: frames of the video behind the first one, as `GroupEncoder.push` takes it; search: what may be spent;
     before: the cost of the last prediction before the group, None = not known or none.
     """
 
@@ -103,14 +105,18 @@ class EncodeTask:
     keyint: int
     first_frame: int
     frames: Sequence[Frame]
+    ahead: int
+    search: Search
     before: float | None = None
 
     def run(self, model: Model) -> CodedGroup:
         """The group; frames behind its end are left alone."""
-        encoder = _OneGroup(model, self.info, crf=self.crf, keyint=self.keyint, first_frame=self.first_frame)
+        encoder = _OneGroup(
+            model, self.info, crf=self.crf, keyint=self.keyint, first_frame=self.first_frame, search=self.search
+        )
         encoder.last_cost = self.before
         try:
-            done = [group for frame in self.frames for group in encoder.push(frame)]
+            done = [group for frame in self.frames for group in encoder.push(frame, self.ahead)]
             closed = bool(done)
         except _CutFound:
             done, closed = [], True

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from bsqcodec.container import StreamHeader, StreamWriter
 from bsqcodec.errors import UsageError
+from bsqcodec.presets import MEDIUM, Search
 from bsqcodec.progress import ProgressCallback, ProgressMeter
 from bsqcodec.rate.control import BudgetControl, Control, Forecast, PsnrControl, solve
 from bsqcodec.rate.goals import Goal, said
@@ -73,23 +74,31 @@ def first_pass(
     model: Model,
     header: StreamHeader,
     on_progress: ProgressCallback | None = None,
+    encoding: Search = MEDIUM,
 ) -> Plan:
     """Look at the source and code samples of it.
 
-    opened: opens the source at its beginning, again and again; header: of the stream to come.
+    opened: opens the source at its beginning, again and again; header: of the stream to come; encoding: its search.
     Raises UsageError for a goal that cannot be reached.
     """
     meter = ProgressMeter(on_progress, rate=header.info.fps, total=None, stage="samples")
     survey = take_survey(opened, run_length(header.keyint) * (1 if goal.by_size else 2))
     scale = scale_of(model)
     if goal.by_size:
-        sampler = Sampler(model, survey.info, header.keyint, survey.runs, on_frames=meter.report)
+        sampler = Sampler(
+            model,
+            survey.info,
+            header.keyint,
+            survey.runs,
+            on_frames=meter.report,
+            encoding=encoding,
+            frames=survey.frames,
+        )
         plan = plan_budget(goal, survey, sampler, scale, header, whole_groups=is_causal(model))
     else:
         score = psnr_score(survey.info) if goal.kind == "psnr" else ms_ssim_score(model, survey.info)
-        plan = plan_quality(
-            goal, survey, Sampler(model, survey.info, header.keyint, survey.runs, score, meter.report), scale
-        )
+        sampler = Sampler(model, survey.info, header.keyint, survey.runs, score, meter.report, encoding, survey.frames)
+        plan = plan_quality(goal, survey, sampler, scale)
     _log.info("%s", plan.note)
     return replace(plan, seconds=meter.seconds)
 

@@ -12,9 +12,11 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+from bsqcodec.codec.settings import LOOKAHEAD
 from bsqcodec.errors import UsageError
 from bsqcodec.frames import VideoInfo
 from bsqcodec.metrics import MS_SSIM_MIN_SIDE, compare
+from bsqcodec.presets import MEDIUM, Search
 from bsqcodec.rate.survey import Run
 from bsqcodec.results import psnr_of
 
@@ -76,7 +78,8 @@ def interpolate(x: float, points: dict[int, float], slope: float) -> float:
 class Sampler:
     """Codes runs with a model. score: of a coded run, from its frames (see `psnr_score`), or None.
 
-    keyint: frames in a group; on_frames: called with the number of frames coded so far after each run.
+    keyint: frames in a group; on_frames: called with the number of frames coded so far after each run; encoding:
+    what the encode that follows may spend on its search; frames: of the video.
     """
 
     def __init__(
@@ -87,8 +90,12 @@ class Sampler:
         runs: Sequence[Run],
         score: Callable[[Run, list[EncodedGroup]], float] | None = None,
         on_frames: Callable[[int], None] | None = None,
+        encoding: Search = MEDIUM,
+        frames: int = LOOKAHEAD + 1,
     ) -> None:
         self._model, self._info, self._keyint, self._runs = model, info, keyint, runs
+        self._encoding = encoding
+        self._ahead = min(LOOKAHEAD, frames - 1)  # as for a group that is not the last, unless it is the only one
         self._score, self._on_frames = score, on_frames
         self._coded = 0
         self.samples = [Sample(run.start) for run in runs]
@@ -105,9 +112,9 @@ class Sampler:
     def _trial(self, run: Run, quality: int) -> Trial:
         from bsqcodec.codec import GroupEncoder
 
-        encoder = GroupEncoder(self._model, self._info, crf=0.0, keyint=self._keyint)
+        encoder = GroupEncoder(self._model, self._info, crf=0.0, keyint=self._keyint, search=self._encoding)
         encoder.quality = quality
-        groups = [group for frame in run.frames for group in encoder.push(frame)] + encoder.flush()
+        groups = [group for frame in run.frames for group in encoder.push(frame, self._ahead)] + encoder.flush()
         intra = [group.frames[0].bits for group in groups]
         inter = [frame.bits for group in groups for frame in group.frames[1:]]
         score = self._score(run, groups) if self._score else 0.0

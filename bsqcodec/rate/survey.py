@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from bsqcodec.frames import Frame, VideoInfo
+from bsqcodec.profile import staged
 from bsqcodec.results import Tally
 
 if TYPE_CHECKING:
@@ -85,7 +86,7 @@ def _read(opened: Opener, begins: list[int], length: int) -> Survey:
     with opened() as video:
         tally, changes = Tally(video.info), Changes()
         survey = Survey(video.info, 0, 0.0, 0, len(video.tracks), [Run(begin, []) for begin in begins])
-        for item in video:
+        for item in staged("read", video):
             if not isinstance(item, Frame):
                 survey.track_bytes += len(item.data) + PACKET_OVERHEAD
                 continue

@@ -25,6 +25,7 @@ from av.video.stream import VideoStream
 
 from bsqcodec.errors import UsageError, VideoError
 from bsqcodec.frames import Frame, Track, TrackPacket, VideoInfo
+from bsqcodec.profile import stage
 from bsqcodec.video.convert import CHROMA_LOCATIONS, FULL, LIMITED, QUALITY, to_av_frame
 from bsqcodec.video.source import display_name
 from bsqcodec.video.tracks import add_track, fits, to_av_packet, track_label
@@ -117,7 +118,8 @@ class VideoWriter(ABC):
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, tb: TracebackType | None) -> None:
         if error is None:
-            self.close()
+            with stage("write"):
+                self.close()
         else:
             self.abort()
 

@@ -12,12 +12,17 @@ import time
 import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from pathlib import Path
 
 import numpy as np
 
+import bsqcodec
 from bsqcodec.container import Group, StreamHeader
 from bsqcodec.errors import DeviceError, UsageError, WeightsMismatchError
 from bsqcodec.frames import Frame, VideoInfo
+
+# What others import from inside of the room, such as its settings, is the real thing.
+__path__ = [str(Path(bsqcodec.__file__).parent / "codec")]
 
 
 @dataclass(frozen=True)
@@ -62,14 +67,14 @@ def _planes(frame):
 
 
 class GroupEncoder:
-    def __init__(self, model, info, *, crf, keyint, first_frame=0):
+    def __init__(self, model, info, *, crf, keyint, first_frame=0, search=None):
         self._step = 1 + int(crf) // 8
         self._keyint, self._first = keyint, first_frame
         self._frames: list[Frame] = []
         self._stats: list[FrameStats] = []
         self.frames_done = self.bytes_done = 0
 
-    def push(self, frame):
+    def push(self, frame, ahead=8):
         time.sleep(float(os.environ.get("FAKE_DELAY", "0")))
         planes = [p // self._step * self._step for p in _planes(frame)]
         crc = 0

@@ -1,0 +1,18 @@
+"""What an encoder may spend on its search. The format, the decoder and what a crf means are the same for all."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Search:
+    """motion: effort of the motion search, 0..2; looks: how often latents are chosen again in the light of what the
+    decoder made of them (`bsqcodec.tokenizer.refinement`)."""
+
+    motion: int
+    looks: int
+
+
+PRESETS = {"fast": Search(0, 0), "medium": Search(1, 1), "slow": Search(2, 2)}
+MEDIUM = PRESETS["medium"]

@@ -104,10 +104,13 @@ def add(name: str, unit: float) -> Callable[[Model], None]:
     """Add a unit to the tensor of a decoder, all over."""
 
     def change(model: Model) -> None:
-        tensor = model.tokenizer.decoder
-        for part in name.split("."):
-            tensor = getattr(tensor, part)
-        tensor.data.add_(unit)
+        *path, last = name.split(".")
+        owner = model.tokenizer.decoder
+        for part in path:
+            owner = getattr(owner, part)
+        for number in (last, last + "8"):  # layers hold their weights twice, once for each kernel
+            if hasattr(owner, number):
+                getattr(owner, number).data.add_(unit)
 
     return change
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from unittest import mock
 
 import numpy as np
 import pytest
@@ -13,6 +14,7 @@ from hypothesis import strategies as st
 
 from bsqcodec.entropy import BitDecoder, BitEncoder
 from bsqcodec.errors import BitstreamError
+from bsqcodec.integer import arithmetic
 from bsqcodec.integer.arithmetic import (
     EXP_STEPS,
     INT8,
@@ -136,15 +138,11 @@ def test_shifts_in_the_weights_change_nothing(wide: int, form: Precision, seed: 
         [reference.shift_round(sums[:, :10], *parts[0][1:]), reference.shift_round(sums[:, 10:], *parts[1][1:])], 1
     )
     assert layer.folded(parts) is not None
-    kernels = [Float32(EXP), unfolded(EXP)] + [Int8(EXP)] * INT8_EXACT
-    for ops in kernels:
-        assert np.array_equal(ops.affine(x, layer, *parts).numpy().astype(np.int64), expected)
-
-
-def unfolded(exp: torch.Tensor) -> Float32:
-    ops = Float32(exp)
-    ops.folds = False
-    return ops
+    for ops in [Float32(EXP)] + [Int8(EXP)] * INT8_EXACT:
+        with mock.patch.object(arithmetic, "CACHED_ROWS", 2):  # some rows at a time
+            assert np.array_equal(ops.affine(x, layer, *parts).numpy().astype(np.int64), expected)
+        with mock.patch.object(layer, "folded", return_value=None):
+            assert np.array_equal(ops.affine(x, layer, *parts).numpy().astype(np.int64), expected)
 
 
 @pytest.mark.parametrize("precision", [INT8, INT13])

@@ -16,5 +16,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         os.environ.setdefault("GOMP_SPINCOUNT", "1000")
     from bsqcodec.cli.exits import run
     from bsqcodec.cli.tool import cli
+    from bsqcodec.heap import keep_freed_memory
 
+    keep_freed_memory()
     return run(cli, argv)

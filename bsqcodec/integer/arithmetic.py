@@ -28,6 +28,7 @@ STREAM_MAX = 32767
 QUERY, QUERY_MAX = 4, 127  # fraction and limit of queries and keys, in every network
 HALF = 64
 CUDA_ROWS = 16  # torch._int_mm takes more than these on CUDA
+CACHED_ROWS = 600  # whose numbers, at most 576 a row, stay in a core's second-level cache
 FPMATH = "ONEDNN_DEFAULT_FPMATH_MODE"
 EXP_MAX, EXP_STEPS = 127, 128  # softmax numerators: round(127 exp(-d / 16)), d = 0..127
 SUM_LIMIT = 1 << 24  # float32 holds every integer below
@@ -109,6 +110,17 @@ class Part(NamedTuple):
     high: int
 
 
+class Folded(NamedTuple):
+    """A layer with the shifts of its parts, and their halves, in it: what is left is to round down and to limit.
+
+    weight [out, in], bias [out]; scale [out], what the weight was multiplied with.
+    """
+
+    weight: Tensor
+    bias: Tensor
+    scale: Tensor
+
+
 class Ops(Protocol):
     """What a network needs; `rescale` returns float32 integers and may overwrite the sums it is given.
 
@@ -159,23 +171,6 @@ class Training:
         return _straight(mixed, torch.floor(mixed + 0.5))
 
 
-class Smooth(Training):
-    """The same without the roundings, through frozen layers: for gradients at what goes in, where speed matters."""
-
-    def whole(self, x: Tensor) -> Tensor:
-        return x
-
-    def linear(self, x: Tensor, layer: nn.Module) -> Tensor:
-        assert isinstance(layer, Frozen)
-        return F.linear(x, layer.weight, layer.bias)
-
-    def rescale(self, total: Tensor, shift: int, low: int, high: int) -> Tensor:
-        return (total * 2.0**-shift).clamp(low, high)
-
-    def softmax_mix(self, scores: Tensor, values: Tensor) -> Tensor:
-        return torch.softmax(scores * 2.0 ** -(EXP_SHIFT + 4), -1) @ values
-
-
 class Float32:
     """Exact integers in float32 products; needs nothing but IEEE 754.
 
@@ -184,7 +179,6 @@ class Float32:
     """
 
     name = "float32"
-    folds = True  # whether shifts go into the weights
 
     def __init__(self, exp: Tensor):
         self.exp = exp  # float32 [128] of integers, `exp_table`
@@ -205,14 +199,20 @@ class Float32:
 
     def affine(self, x: Tensor, layer: nn.Module, *parts: Part) -> Tensor:
         assert isinstance(layer, Frozen)
-        folded = layer.folded(parts) if self.folds and (layer.narrow or products_are_whole()) else None
-        total = self.linear(x, layer) if folded is None else F.linear(x, *folded).floor_()
+        folded = layer.folded(parts)
+        total = self.linear(x, layer) if folded is None else self._folded(x, layer, folded)
         for columns, part in zip(torch.split(total, [part.columns for part in parts], dim=-1), parts, strict=True):
             if folded is None:
                 self.rescale(columns, *part[1:])
             else:
                 columns.clamp_(part.low, part.high)
         return total
+
+    def _folded(self, x: Tensor, layer: Frozen, folded: Folded) -> Tensor:
+        """The layer's sums, shifted and rounded."""
+        if layer.narrow or products_are_whole():
+            return F.linear(x, folded.weight, folded.bias).floor_()
+        return torch.addcmul(folded.bias, self.linear(x, layer) - layer.bias, folded.scale).floor_()
 
     def softmax_mix(self, scores: Tensor, values: Tensor) -> Tensor:
         weights = self._exponentials(scores.amax(-1, keepdim=True) - scores)
@@ -241,27 +241,41 @@ class Int8(Float32):
     more bits; the rest as `Float32`."""
 
     name = "int8"
-    folds = False
 
     def linear(self, x: Tensor, layer: nn.Module) -> Tensor:
         assert isinstance(layer, Frozen)
-        if layer.narrow:
-            return self._product(x, layer).add_(layer.bias)
-        high, low = halves(x)
-        return self._product(high, layer).mul_(HALF).add_(self._product(low, layer)).add_(layer.bias)
+        return self._product(x.reshape(-1, x.shape[-1]), layer).add_(layer.bias).reshape(*x.shape[:-1], -1)
+
+    def _folded(self, x: Tensor, layer: Frozen, folded: Folded) -> Tensor:
+        """Some rows at a time, so that they stay in the cache through all the passes over them."""
+        rows = x.reshape(-1, x.shape[-1])
+        out = rows.new_empty(len(rows), len(folded.bias))
+        at_once = len(rows) if rows.is_cuda else CACHED_ROWS * torch.get_num_threads()
+        for some, result in zip(torch.split(rows, at_once), torch.split(out, at_once), strict=True):
+            torch.addcmul(folded.bias, self._product(some, layer), folded.scale, out=result).floor_()
+        return out.reshape(*x.shape[:-1], -1)
 
     def _product(self, x: Tensor, layer: Frozen) -> Tensor:
-        flat = x.reshape(-1, x.shape[-1]).to(torch.int8)
-        rows = len(flat)
-        if rows <= CUDA_ROWS and flat.is_cuda:
-            flat = F.pad(flat, (0, 0, 0, CUDA_ROWS + 1 - rows))
-        return torch._int_mm(flat, layer.weight8.t())[:rows].reshape(*x.shape[:-1], -1).float()
+        """x @ weight as float32 integers, for activations [rows, in]."""
+        if layer.narrow:
+            return _int_product(x.to(torch.int8), layer).float()
+        high, low = halves(x)
+        total = _int_product(high.to(torch.int8), layer).mul_(HALF)
+        return total.add_(_int_product(low.to(torch.int8), layer)).float()
+
+
+def _int_product(x: Tensor, layer: Frozen) -> Tensor:
+    """int8 [rows, in] -> int32 [rows, out]."""
+    rows = len(x)
+    if rows <= CUDA_ROWS and x.is_cuda:
+        x = F.pad(x, (0, 0, 0, CUDA_ROWS + 1 - rows))
+    return torch._int_mm(x, layer.weight8.t())[:rows]
 
 
 def halves(x: Tensor) -> tuple[Tensor, Tensor]:
     """Integers of up to 13 bits as (high, low), x = 64 high + low, both of 8 bits."""
-    high = torch.floor((x + HALF // 2) * (1 / HALF))
-    return high, x - high * HALF
+    high = torch.add(x, HALF // 2).mul_(1 / HALF).floor_()
+    return high, torch.add(x, high, alpha=-HALF)
 
 
 def products_are_whole() -> bool:
@@ -282,13 +296,13 @@ class Frozen(nn.Module):
     def __init__(self, weight: Tensor, bias: Tensor, largest: int = 127):
         super().__init__()
         self.narrow, self._largest = largest <= 127, largest
-        self._folded: dict[tuple[Part, ...], tuple[Tensor, Tensor] | None] = {}
+        self._folded: dict[tuple[Part, ...], Folded | None] = {}
         self.register_buffer("weight8", weight.to(torch.int8))
         self.register_buffer("weight", weight.float())
         self.register_buffer("bias", bias.float())
 
-    def folded(self, parts: tuple[Part, ...]) -> tuple[Tensor, Tensor] | None:
-        """Weight and bias with the shifts of `parts` and their halves in them; None where a sum might not be exact.
+    def folded(self, parts: tuple[Part, ...]) -> Folded | None:
+        """This layer with the shifts of `parts` and their halves in it; None where a sum might not be exact.
 
         A shift only moves the exponent of what is summed, and the half is a bit more: as long as sums with it stay
         below 2^24 before the shift, every one of them is exact, in any order.
@@ -298,7 +312,8 @@ class Frozen(nn.Module):
             scale = (2.0**-shifts).to(self.weight.device)
             bound = self._largest * self.weight.abs().double().sum(1) + self.bias.abs() + 0.5 / scale
             exact = bool((bound < SUM_LIMIT).all())
-            self._folded[parts] = (self.weight * scale[:, None], self.bias * scale + 0.5) if exact else None
+            folded = Folded(self.weight * scale[:, None], self.bias * scale + 0.5, scale)
+            self._folded[parts] = folded if exact else None
         return self._folded[parts]
 
 

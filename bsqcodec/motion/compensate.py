@@ -15,9 +15,12 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from bsqcodec.integer.arithmetic import products_are_whole
+
 Planes = tuple[Tensor, Tensor, Tensor]
 Taps = tuple[tuple[int, ...], ...]  # one filter per fractional phase
 
+AT_ONCE = 1 << 12  # blocks whose samples stay in the cache while they are interpolated
 VECTOR_LIMIT = 511  # quarter luma pixels, largest |component|
 # Taps of the interpolation filters, sum 64: H.265 tables 8-11 (luma, quarters) and 8-12 (chroma, eighths).
 LUMA_TAPS = (
@@ -71,9 +74,9 @@ def compensate(reference: Planes, field: MotionField) -> Planes:
 
     Exact on every device, kernel and thread count: an output sample is floor((sum + 2048) / 4096) clamped to 0..255,
     and the sum's terms are integers whose absolute values add up to at most 255 * 112^2 = 3,198,720 for luma (112 =
-    sum of |taps| of the half-pel filter) and 255 * 84^2 for chroma, far below 2^53. So no product or partial sum is
-    ever rounded, in any order of summation, and float64 has no reduced-precision mode (TF32, bfloat16) that a setting
-    of the caller could switch on.
+    sum of |taps| of the half-pel filter) and 255 * 84^2 for chroma, below 2^24. So no product or partial sum is ever
+    rounded, in any order of summation; where a setting takes bits from float32 products (TF32, bfloat16), they are made
+    in float64, which has no such mode.
     """
     y, u, v = reference
     h8, w8 = field.shape
@@ -105,16 +108,23 @@ def predict_blocks(planes: Tensor, vectors: Tensor, places: Tensor, size: int, t
     places: where the blocks are, in blocks, as `block_places` gives them.
     Returns uint8 [C, N, size * size]. Blocks are grouped by fractional phase: one matrix product per phase in use.
     """
-    phases = len(taps)
-    patches = _patches(planes, vectors // phases, places, size, len(taps[0]))  # [C, N, s*s], // is floor
+    phases, span = len(taps), size + len(taps[0]) - 1
     fraction = vectors % phases
     phase = fraction[:, 1] * phases + fraction[:, 0]
     order = torch.argsort(phase)
-    counts = torch.bincount(phase, minlength=phases * phases).tolist()
+    corners = _corners(planes, vectors // phases, places, size, len(taps[0]))[order]  # // is floor
+    padded = replicate(planes, span - 1)
+    steps = torch.arange(span, device=planes.device, dtype=torch.int32)
+    inside = (steps[:, None] * padded.shape[2] + steps).reshape(-1)
+    flat = padded.reshape(len(planes), -1)
+    found = []
+    for which, alike in enumerate(torch.split(corners, torch.bincount(phase, minlength=phases**2).tolist())):
+        for some in torch.split(alike, AT_ONCE) if len(alike) else ():
+            patches = flat.index_select(1, (some[:, None] + inside).reshape(-1))
+            patches = patches.reshape(len(planes), len(some), -1)
+            found.append(_interpolate(patches, taps, which // phases, which % phases, size))
     out = torch.empty(planes.shape[0], len(vectors), size * size, dtype=torch.uint8, device=planes.device)
-    for which, members in zip(range(phases * phases), torch.split(order, counts), strict=True):
-        if len(members):
-            out[:, members] = _interpolate(patches[:, members], taps, which // phases, which % phases, size)
+    out[:, order] = torch.cat(found, dim=1)
     return out
 
 
@@ -124,28 +134,23 @@ def _interpolate(patches: Tensor, taps: Taps, fy: int, fx: int, size: int) -> Te
         span, first = size + len(taps[0]) - 1, len(taps[0]) // 2 - 1
         whole = patches.reshape(*patches.shape[:2], span, span)
         return whole[:, :, first : first + size, first : first + size].reshape(*patches.shape[:2], -1)
-    total = torch.matmul(patches.double(), _kernel(taps, fy, fx, size).to(patches.device))
+    exact = torch.float32 if products_are_whole() else torch.float64
+    total = torch.matmul(patches.to(exact), _kernel(taps, fy, fx, size, exact).to(patches.device))
     return total.add_(2048).mul_(1 / 4096).floor_().clamp_(0, 255).to(torch.uint8)
 
 
-def _patches(planes: Tensor, whole: Tensor, places: Tensor, size: int, length: int) -> Tensor:
-    """The reference samples that each block's filters reach: uint8 [C, N, (size + length - 1)^2].
+def _corners(planes: Tensor, whole: Tensor, places: Tensor, size: int, length: int) -> Tensor:
+    """Where the samples that each block's filters reach begin in planes with a border of size + length - 2: int32 [N].
 
     A window wholly outside the plane sees only copies of its edge, so its position can be clamped to the first such
     place (whatever the phase: the taps sum to 64) and a border one window wide is enough.
     """
-    span = size + length - 1
-    border = span - 1
-    channels, height, width = planes.shape
+    border = size + length - 2
+    _, height, width = planes.shape
     first = length // 2 - 1  # taps before the sample itself
     x = (places[:, 0] * size + whole[:, 0] - first).clamp_(-border, width - 1) + border
     y = (places[:, 1] * size + whole[:, 1] - first).clamp_(-border, height - 1) + border
-    padded = replicate(planes, border)
-    stride = padded.shape[2]
-    steps = torch.arange(span, device=planes.device, dtype=torch.int32)
-    inside = (steps[:, None] * stride + steps).reshape(-1)
-    index = (y * stride + x).int()[:, None] + inside
-    return padded.reshape(channels, -1).index_select(1, index.reshape(-1)).reshape(channels, len(whole), span * span)
+    return (y * (width + 2 * border) + x).int()
 
 
 def replicate(planes: Tensor, border: int) -> Tensor:
@@ -157,10 +162,10 @@ def replicate(planes: Tensor, border: int) -> Tensor:
 
 
 @cache
-def _kernel(taps: Taps, fy: int, fx: int, size: int) -> Tensor:
-    """The two-dimensional filter as a matrix from a patch to a block: float64 [(size + length - 1)^2, size^2]."""
+def _kernel(taps: Taps, fy: int, fx: int, size: int, dtype: torch.dtype) -> Tensor:
+    """The two-dimensional filter as a matrix from a patch to a block: [(size + length - 1)^2, size^2]."""
     vertical, horizontal = _banded(taps[fy], size), _banded(taps[fx], size)
-    return torch.kron(vertical, horizontal)
+    return torch.kron(vertical, horizontal).to(dtype)
 
 
 def _banded(taps: tuple[int, ...], size: int) -> Tensor:

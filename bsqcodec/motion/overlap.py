@@ -53,15 +53,15 @@ def _overlapped(planes: Tensor, field: MotionField, size: int, taps: Taps) -> Te
     grid = field.vectors.to(planes.device).long()
     places = block_places(*field.shape, planes.device)
     vectors = grid.reshape(-1, 2)
-    own = predict_blocks(planes, vectors, places, size, taps).to(torch.int16)
+    others = [side.reshape(-1, 2) for side in neighbours(grid)]
+    differ = [torch.nonzero((other != vectors).any(-1)).squeeze(1) for other in others]  # else both say the same
+    theirs = [other[where] for other, where in zip(others, differ, strict=True)]
+    wanted, at = torch.cat([vectors, *theirs]), torch.cat([places, *(places[where] for where in differ)])
+    blocks = predict_blocks(planes, wanted, at, size, taps).to(torch.int16)
+    own, *found = torch.split(blocks, [len(vectors), *map(len, theirs)], dim=1)
     total = own * WHOLE
-    for side, theirs in enumerate(neighbours(grid)):
-        other = theirs.reshape(-1, 2)
-        differ = torch.nonzero((other != vectors).any(-1)).squeeze(1)  # elsewhere both say the same
-        if len(differ):
-            found = predict_blocks(planes, other[differ], places[differ], size, taps).to(torch.int16)
-            weight = weights(side, size).to(planes.device)
-            total[:, differ] += (found - own[:, differ]) * weight
+    for side, (where, other) in enumerate(zip(differ, found, strict=True)):
+        total[:, where] += (other - own[:, where]) * weights(side, size).to(planes.device)
     return ((total + WHOLE // 2) >> 5).to(torch.uint8)
 
 

@@ -13,6 +13,7 @@ from typing import Any
 
 from bsqcodec.codec import Model
 from bsqcodec.errors import WorkerError
+from bsqcodec.heap import keep_freed_memory
 from bsqcodec.parallel.tasks import Setup, Task, attempt
 
 _PATIENCE = 5.0  # seconds a process that was told to end is waited for
@@ -120,6 +121,7 @@ class LocalWorkers:
 
 def _work(connection: Connection, setup: Setup) -> None:
     """A worker's life: tasks until the pipe ends."""
+    keep_freed_memory()
     models: dict[Setup, Model] = {}
     try:
         while True:

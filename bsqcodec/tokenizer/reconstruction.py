@@ -8,14 +8,11 @@ Legend: B batch, h w tokens, C = 96 channels, S = 96 samples of a token.
 
 from __future__ import annotations
 
-import copy
-
 import numpy as np
 import torch
 from torch import Tensor, nn
-from torch.utils.checkpoint import checkpoint
 
-from bsqcodec.integer.arithmetic import INT13, Linear, Ops, Smooth, Training, freeze
+from bsqcodec.integer.arithmetic import INT13, Linear, Ops, Training, freeze
 from bsqcodec.integer.blocks import blocks, integers, load_integers, narrow, widened
 from bsqcodec.tokenizer.phases import FILTER, PhasePredictor
 from bsqcodec.tokenizer.quality import STEP_Q8
@@ -32,7 +29,6 @@ FEATURES = -(-(sum(PATCHES) + SAMPLES + 3 + QUALITY_HATS + KINDS) // 8) * 8  # 3
 LIKELY_LEVELS = 3  # points of reconstruction are learned for |n| = 1, 2 and >= 3
 LATENT, MATRIX, PARTIAL, SAMPLE = 8, 16, 12, 4  # fraction bits; PARTIAL: of a synthesis before it meets the step
 SAMPLE_MAX = 32767  # sixteenths
-SPARE_TOKENS = 1 << 13  # a gradient through larger pictures computes blocks again instead of remembering them
 RECIPROCAL = 16  # fraction bits of 1 / step
 
 
@@ -70,12 +66,6 @@ class Reconstruction(nn.Module):
                 self.phases.filters.copy_(self.phases.whole_filters() / 2**FILTER)
         freeze(self)
         self.ops = ops
-
-    def differentiable(self) -> Reconstruction:
-        """A frozen decoder's twin without roundings, through which gradients go back to the latents."""
-        twin = copy.copy(self)
-        twin.ops = Smooth()
-        return twin
 
     def dequantise(self, levels: Tensor) -> Tensor:
         """Levels -> latents at their learned points of reconstruction, in steps: float32, exact once frozen."""
@@ -153,9 +143,8 @@ class Reconstruction(nn.Module):
         """The transformer: activations [B, h, w, F] -> sums [B, h, w, S], fraction 14, units of a step."""
         ops = self.ops
         x = widened(features, self.inlet, ops, INT13).unsqueeze(1)
-        spare = x.requires_grad and x.shape[2] * x.shape[3] > SPARE_TOKENS
         for block in self.blocks:
-            x = checkpoint(block, x, ops, use_reentrant=False) if spare else block(x, ops)
+            x = block(x, ops)
         return ops.linear(narrow(x, ops, INT13).clamp_min(0), self.head).squeeze(1).float()
 
     def integers(self) -> dict[str, np.ndarray]:

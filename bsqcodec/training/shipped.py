@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from bsqcodec.codec.model import load_modules, shipped_path
 from bsqcodec.errors import UsageError
+from bsqcodec.integer.arithmetic import keep_exact
 from bsqcodec.prior.network import PriorConfig
 from bsqcodec.tokenizer.predictive import FEATURES, PredictiveConfig, PredictiveTokenizer
 from bsqcodec.tokenizer.reconstruction import PATCHES
@@ -35,6 +36,7 @@ def write_start(path: Path, tune: str, config: PredictiveConfig, prior: PriorCon
             f"the weights for --tune {tune} have other sizes than this config; leave [tokenizer] and [prior] sizes out"
         )
     modules = nn.ModuleDict({"tokenizer": converted(tokenizer, config), "prior": network})
+    keep_exact(modules)  # larger inputs of a layer may lead its sums out of exact arithmetic
     write(path, {"modules": modules.state_dict(), "step": 1})
 
 

@@ -29,7 +29,7 @@ from bsqcodec.rate.control import BudgetControl, Forecast, PsnrControl, solve
 from bsqcodec.rate.goals import Goal, amount, goal_of, target_of
 from bsqcodec.rate.plan import Scale, container_bytes, plan_budget, plan_quality
 from bsqcodec.rate.samples import HIGHEST, Sample, Trial, interpolate
-from bsqcodec.rate.survey import Survey, run_length, starts, take_survey
+from bsqcodec.rate.survey import Changes, Survey, run_length, starts, take_survey
 from bsqcodec.video import open_video
 
 HEADER = replace(streams.HEADER, keyint=32)
@@ -216,6 +216,17 @@ class StandIn:
 
     def try_quality(self, quality: int) -> None:
         self.samples[0].trials[quality] = Trial(3 * self._bits(quality), self._bits(quality), self._score(quality))
+
+
+def test_cuts_are_guessed_where_scenes_change_not_where_a_frame_is_shown_again():
+    rows, columns = np.mgrid[:64, :200]
+    scenes = [110 + 60 * np.sin(columns / 9 + rows / 20), 250 - columns % 250]
+    places = [0, 4, 8, 8, 12, 16, 16, 16, 20, 24]  # of a camera that moves on
+    lumas = [scene[:, place : place + 64].astype(np.uint8) for scene in scenes for place in places]
+    chroma = np.full((32, 32), 128, np.uint8)
+    changes = Changes()
+    found = [n for n, luma in enumerate(lumas) if changes.is_cut(Frame(luma, chroma, chroma, pts=n))]
+    assert found == [len(places)]
 
 
 def survey(track_bytes: int = 0) -> Survey:

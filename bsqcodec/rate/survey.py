@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
@@ -107,11 +108,15 @@ class Changes:
 
     def __init__(self) -> None:
         self._last: np.ndarray | None = None
-        self._change = 0.0
+        self._before: deque[float] = deque(maxlen=3)  # changes; those to a frame that is shown again are nothing
 
     def is_cut(self, frame: Frame) -> bool:
-        """Whether a frame changes far more than the one before."""
+        """Whether a frame changes far more than those before."""
         look = frame.y[::LOOK, ::LOOK].astype(np.int16)
-        last, before = self._last, self._change
-        self._last, self._change = look, 0.0 if last is None else float(np.abs(look - last).mean())
-        return last is not None and self._change > max(CUT_CHANGE, CUT_RATIO * before)
+        last, self._last = self._last, look
+        if last is None:
+            return False
+        change = float(np.abs(look - last).mean())
+        cut = bool(self._before) and change > max(CUT_CHANGE, CUT_RATIO * max(self._before))
+        self._before.append(change)
+        return cut

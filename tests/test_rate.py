@@ -23,7 +23,7 @@ from hypothesis import strategies as st
 import bsqcodec
 from bsqcodec.cli.tool import cli
 from bsqcodec.errors import UsageError
-from bsqcodec.frames import VideoInfo
+from bsqcodec.frames import Frame, VideoInfo
 from bsqcodec.metrics import ms_ssim_of
 from bsqcodec.rate.control import BudgetControl, Forecast, PsnrControl, solve
 from bsqcodec.rate.goals import Goal, amount, goal_of, target_of

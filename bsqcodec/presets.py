@@ -14,5 +14,5 @@ class Search:
     looks: int
 
 
-PRESETS = {"fast": Search(0, 0), "medium": Search(1, 1), "slow": Search(2, 2)}
+PRESETS = {"fast": Search(0, 0), "medium": Search(1, 1), "slow": Search(2, 1)}
 MEDIUM = PRESETS["medium"]

@@ -124,12 +124,14 @@ class Folded(NamedTuple):
 class Ops(Protocol):
     """What a network needs; `rescale` returns float32 integers and may overwrite the sums it is given.
 
+    narrowed: `rescale` of what is still needed, to -limit .. limit.
     affine: `linear`, then `rescale` of the columns that each part names, in order; their number is that of all columns.
     """
 
     def whole(self, x: Tensor) -> Tensor: ...
     def linear(self, x: Tensor, layer: nn.Module) -> Tensor: ...
     def rescale(self, total: Tensor, shift: int, low: int, high: int) -> Tensor: ...
+    def narrowed(self, stream: Tensor, shift: int, limit: int) -> Tensor: ...
     def affine(self, x: Tensor, layer: nn.Module, *parts: Part) -> Tensor: ...
     def softmax_mix(self, scores: Tensor, values: Tensor) -> Tensor: ...
 
@@ -154,6 +156,9 @@ class Training:
     def rescale(self, total: Tensor, shift: int, low: int, high: int) -> Tensor:
         scaled = total.float() * 2.0**-shift
         return _straight(scaled, torch.floor(scaled + 0.5)).clamp(low, high)
+
+    def narrowed(self, stream: Tensor, shift: int, limit: int) -> Tensor:
+        return self.rescale(stream, shift, -limit, limit)
 
     def affine(self, x: Tensor, layer: nn.Module, *parts: Part) -> Tensor:
         total = self.linear(x, layer)
@@ -182,6 +187,7 @@ class Float32:
 
     def __init__(self, exp: Tensor):
         self.exp = exp  # float32 [128] of integers, `exp_table`
+        self._half = torch.tensor(0.5, device=exp.device)
         self._computed = torch.equal(exp, exp_table().to(exp.device))
 
     def whole(self, x: Tensor) -> Tensor:
@@ -195,34 +201,48 @@ class Float32:
         return F.linear(high, layer.weight).mul_(HALF).add_(F.linear(low, layer.weight)).add_(layer.bias)
 
     def rescale(self, total: Tensor, shift: int, low: int, high: int) -> Tensor:
-        return total.mul_(2.0**-shift).add_(0.5).floor_().clamp_(low, high)
+        return torch.add(self._half, total, alpha=2.0**-shift, out=total).floor_().clamp_(low, high)
+
+    def narrowed(self, stream: Tensor, shift: int, limit: int) -> Tensor:
+        return torch.add(self._half, stream, alpha=2.0**-shift).floor_().clamp_(-limit, limit)
 
     def affine(self, x: Tensor, layer: nn.Module, *parts: Part) -> Tensor:
         assert isinstance(layer, Frozen)
         folded = layer.folded(parts)
-        total = self.linear(x, layer) if folded is None else self._folded(x, layer, folded)
-        for columns, part in zip(torch.split(total, [part.columns for part in parts], dim=-1), parts, strict=True):
+        columns = [part.columns for part in parts]
+        rows = x.reshape(-1, x.shape[-1])
+        out = rows.new_empty(len(rows), sum(columns))
+        # some rows at a time, so that they stay in the cache through all the passes over them
+        at_once = len(rows) if rows.is_cuda else CACHED_ROWS * torch.get_num_threads()
+        for some, result in zip(torch.split(rows, at_once), torch.split(out, at_once), strict=True):
             if folded is None:
-                self.rescale(columns, *part[1:])
+                result.copy_(self.linear(some, layer))
             else:
-                columns.clamp_(part.low, part.high)
-        return total
+                self._shifted(some, layer, folded, result).floor_()
+            for sums, part in zip(torch.split(result, columns, dim=-1), parts, strict=True):
+                if folded is None:
+                    self.rescale(sums, *part[1:])
+                else:
+                    sums.clamp_(part.low, part.high)
+        return out.reshape(*x.shape[:-1], -1)
 
-    def _folded(self, x: Tensor, layer: Frozen, folded: Folded) -> Tensor:
-        """The layer's sums, shifted and rounded."""
+    def _shifted(self, x: Tensor, layer: Frozen, folded: Folded, out: Tensor) -> Tensor:
+        """The layer's sums with their shift and half, not rounded down, into `out`."""
         if layer.narrow or products_are_whole():
-            return F.linear(x, folded.weight, folded.bias).floor_()
-        return torch.addcmul(folded.bias, self.linear(x, layer) - layer.bias, folded.scale).floor_()
+            return torch.addmm(folded.bias, x, folded.weight.t(), out=out)
+        return torch.addcmul(folded.bias, self.linear(x, layer) - layer.bias, folded.scale, out=out)
 
     def softmax_mix(self, scores: Tensor, values: Tensor) -> Tensor:
-        weights = self._exponentials(scores.amax(-1, keepdim=True) - scores)
+        weights = self._exponentials(scores)
         total = weights.sum(-1, keepdim=True)
         # floor(a / b + 1/2) as floor((2a + b) / 2b): integers below 2^24, so the quotient's floor is exact
-        return torch.floor(self._mix(weights, values).mul_(2).add_(total) / (2 * total))
+        return self._mix(weights, values).mul_(2).add_(total).div_(2 * total).floor_()
 
-    def _exponentials(self, away: Tensor) -> Tensor:
-        """Entries of the exp table for distances from the largest score, which are overwritten."""
-        steps = away.mul_(2.0**-EXP_SHIFT).add_(0.5).floor_().clamp_(max=EXP_STEPS - 1)
+    def _exponentials(self, scores: Tensor) -> Tensor:
+        """Entries of the exp table for how far scores, which are overwritten, lie below the largest of their row."""
+        top = scores.amax(-1, keepdim=True).mul_(2.0**-EXP_SHIFT).add_(0.5)
+        # shifts and halves are exact
+        steps = torch.add(top, scores, alpha=-(2.0**-EXP_SHIFT), out=scores).floor_().clamp_(max=EXP_STEPS - 1)
         if self._computed:
             # Faster than looking them up, and as exact: before it is rounded no entry lies within 0.001 of a half, so
             # an exp that is right to five digits gives the table's integers.
@@ -246,14 +266,8 @@ class Int8(Float32):
         assert isinstance(layer, Frozen)
         return self._product(x.reshape(-1, x.shape[-1]), layer).add_(layer.bias).reshape(*x.shape[:-1], -1)
 
-    def _folded(self, x: Tensor, layer: Frozen, folded: Folded) -> Tensor:
-        """Some rows at a time, so that they stay in the cache through all the passes over them."""
-        rows = x.reshape(-1, x.shape[-1])
-        out = rows.new_empty(len(rows), len(folded.bias))
-        at_once = len(rows) if rows.is_cuda else CACHED_ROWS * torch.get_num_threads()
-        for some, result in zip(torch.split(rows, at_once), torch.split(out, at_once), strict=True):
-            torch.addcmul(folded.bias, self._product(some, layer), folded.scale, out=result).floor_()
-        return out.reshape(*x.shape[:-1], -1)
+    def _shifted(self, x: Tensor, layer: Frozen, folded: Folded, out: Tensor) -> Tensor:
+        return torch.addcmul(folded.bias, self._product(x, layer), folded.scale, out=out)
 
     def _product(self, x: Tensor, layer: Frozen) -> Tensor:
         """x @ weight as float32 integers, for activations [rows, in]."""

@@ -60,25 +60,31 @@ class Block(nn.Module):
         values = Part(d, form.sum - form.value, -form.value_max, form.value_max)
         windows, grid = partition(x, self.shift)
         each = torch.split(ops.affine(windows, self.qkv, queries, values), d // self.heads, dim=-1)
-        mask = (~window_mask(b, t, h, w, self.shift, x.device)).float().squeeze(1) * MASKED
+        padding = ~window_mask(b, t, h, w, self.shift, x.device).squeeze(1)
+        edge = padding.any(-1).any(-1).nonzero().squeeze(1)  # windows that reach over the frame
+        mask = padding[edge].float() * MASKED
         bias = ops.whole(self.bias * 2**SCORE)[:, self.index]
         heads = []
         for head in range(self.heads):
             q, k, v = each[head :: self.heads]
-            heads.append(_attended(q, k, v, bias[head] + mask, ops))
+            heads.append(ops.softmax_mix(_scores(q, k, bias[head], edge, mask), v))
         mixed = torch.cat(heads, dim=-1)
         mixed = mixed * 2 ** (form.activation - form.value)
         return widened(merge(mixed, (b, t, h, w), grid, self.shift), self.out, ops, form)
 
 
-def _attended(q: Tensor, k: Tensor, v: Tensor, bias: Tensor, ops: Ops) -> Tensor:
-    """One head: q, k, v [n, S, D / heads], bias of the scores [n, S, S] -> values mixed [n, S, D / heads].
+def _scores(q: Tensor, k: Tensor, bias: Tensor, edge: Tensor, mask: Tensor) -> Tensor:
+    """Of one head: q, k [n, S, D / heads], bias [S, S], mask [e, 1, S] of the windows edge int64 [e] -> [n, S, S].
 
     Head after head is faster than all at once: nothing has to be laid out anew, and the scores stay in the cache.
     """
     # q . k has fraction 8; read as fraction 11 it is also divided by 8, near enough to sqrt(D / heads)
     scores = (q @ k.transpose(-1, -2)).float()
-    return ops.softmax_mix(scores + bias if scores.requires_grad else scores.add_(bias), v)
+    if scores.requires_grad:
+        return (scores + bias).index_add(0, edge, mask.expand(-1, *scores.shape[1:]))
+    scores.add_(bias)
+    scores[edge] += mask
+    return scores
 
 
 def blocks(depth: int, dim: int, heads: int, mlp: int, precision: Precision = INT8) -> nn.ModuleList:
@@ -88,7 +94,7 @@ def blocks(depth: int, dim: int, heads: int, mlp: int, precision: Precision = IN
 
 def narrow(stream: Tensor, ops: Ops, form: Precision = INT8) -> Tensor:
     """Stream -> activation integers."""
-    return ops.rescale(stream.clone(), form.stream - form.activation, -form.activation_max, form.activation_max)
+    return ops.narrowed(stream, form.stream - form.activation, form.activation_max)
 
 
 def activated(x: Tensor, layer: nn.Module, ops: Ops, form: Precision = INT8) -> Tensor:
@@ -108,8 +114,9 @@ def outputs(layer: nn.Module) -> int:
 
 
 def add(stream: Tensor, more: Tensor) -> Tensor:
-    """A stream and what a layer adds to it -> the stream behind it."""
-    return (stream + more).clamp(-STREAM_MAX, STREAM_MAX)
+    """A stream and what a layer adds to it, which may be overwritten -> the stream behind it."""
+    whole = stream + more if more.requires_grad else more.add_(stream)
+    return whole.clamp(-STREAM_MAX, STREAM_MAX) if whole.requires_grad else whole.clamp_(-STREAM_MAX, STREAM_MAX)
 
 
 def integers(network: nn.Module) -> dict[str, np.ndarray]:

@@ -223,9 +223,20 @@ def _starts(
     if previous is not None:
         base = previous.vectors[::2, ::2].to(work.device).reshape(-1, 2).int()
         found.append((base + 2) >> 2 << 2)
-    values, counts = torch.unique(torch.cat(found), dim=0, return_counts=True)
-    common = values[counts.argsort(descending=True)[:3]]
+    values, counts = torch.unique(_as_numbers(torch.cat(found)), return_counts=True)
+    common = _as_vectors(values[counts.argsort(descending=True)[:3]])
     return torch.stack(found + [one.expand(len(found[0]), 2) for one in common]), coarse[-1][2]
+
+
+def _as_numbers(vectors: Tensor) -> Tensor:
+    """Vectors [..., 2] as numbers in the same order, which are sorted much faster."""
+    return vectors[..., 0].int() * 4096 + vectors[..., 1]
+
+
+def _as_vectors(numbers: Tensor) -> Tensor:
+    """The inverse of `_as_numbers`, for components of -2048 .. 2047."""
+    y = (numbers + 2048) % 4096 - 2048
+    return torch.stack(((numbers - y) // 4096, y), -1).int()
 
 
 def _exhaustive(work: _Matcher, current: Tensor, reference: Tensor, shrink: int, reach: int) -> list[Tensor]:
@@ -269,13 +280,13 @@ class _Lowest:
 
     def update(self, cost: Tensor, table: Tensor) -> None:
         """cost: float [K, rows, columns] of the vectors table int32 [K, 2]."""
-        lowest, which = cost.min(0)
+        lowest = cost.amin(0)
         if not len(self.cost):
-            self.cost, self.vectors = lowest, table[which]
+            self.cost, self.vectors = lowest, table[cost.argmin(0)]
             return
-        better = lowest < self.cost
-        self.cost = torch.where(better, lowest, self.cost)
-        self.vectors = torch.where(better[..., None], table[which], self.vectors)
+        rows, columns = (lowest < self.cost).nonzero(as_tuple=True)  # few: looking for the place in all takes longer
+        self.cost[rows, columns] = lowest[rows, columns]
+        self.vectors[rows, columns] = table[cost[:, rows, columns].argmin(0)]
 
 
 def _pool(planes: Tensor, n: int) -> Tensor:

@@ -110,7 +110,12 @@ def make_plan(
 
 def write_record(path: Path, record: dict[str, Any]) -> None:
     """Write a record whole or not at all."""
+    write_whole(path, (json.dumps(record, indent=1, allow_nan=False) + "\n").encode())
+
+
+def write_whole(path: Path, data: bytes) -> None:
+    """Write a file, and the folders above it, whole or not at all."""
     path.parent.mkdir(parents=True, exist_ok=True)
     part = path.with_name(path.name + ".part")
-    part.write_text(json.dumps(record, indent=1, allow_nan=False) + "\n", encoding="utf-8")
+    part.write_bytes(data)
     part.replace(path)

@@ -5,23 +5,22 @@ A run that was stopped goes on where it was: points whose record is there, and s
 
 from __future__ import annotations
 
-import glob
 import multiprocessing
 import shutil
 import signal
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from bsqcodec.bench.children import end_with_parent
-from bsqcodec.bench.plan import WORK, Task, write_record
-from bsqcodec.bench.point import Record, measure
-from bsqcodec.bench.sources import prepare
+from bsqcodec.bench.jobs import Job, Result, do, forget, name_of
+from bsqcodec.bench.plan import WORK, Task
+from bsqcodec.bench.point import Record
 from bsqcodec.bench.stills import Still
 from bsqcodec.errors import BsqError
 
@@ -53,9 +52,6 @@ class Outcome:
     measured: int = 0  # points measured now
 
 
-Job = Task | Still
-
-
 def run(
     tasks: Sequence[Task],
     out: Path,
@@ -68,54 +64,55 @@ def run(
 
     out: folder of records (`points`), pictures, and of work files, which are removed at the end.
     On KeyboardInterrupt the workers are ended and what is finished is kept.
+    Raises BsqError where a process that does jobs dies.
     """
     known = {task: task.finished(out) for task in tasks}
     outcome = Outcome()
     todo: list[Job] = [task for task in tasks if known[task] is None]
     todo += [still for still in stills if not still.finished(out)]
     meter = _Meter(todo)
-    left = Counter(job.clip.name for job in todo)
-    work = out / WORK
-    work.mkdir(parents=True, exist_ok=True)
-    try:
-        for job, record, error in _results(todo, out, jobs):
+    with closing(_here(todo, out, jobs)) as results:
+        for job, record, error in results:
             if error:
-                outcome.failures.append(f"{_name(job)}: {error}")
+                outcome.failures.append(f"{name_of(job)}: {error}")
             elif isinstance(job, Task):
                 known[job] = record
                 outcome.measured += 1
-            left[job.clip.name] -= 1
-            if not left[job.clip.name]:
-                _forget(work, job.clip.name)
             on_step(meter.step(job, record, error))
-    finally:
-        shutil.rmtree(work, ignore_errors=True)
     outcome.records = [record for record in known.values() if record is not None]
     return outcome
 
 
-def _forget(work: Path, clip: str) -> None:
-    """Remove the prepared file of a clip that is done with: raw video is large."""
-    for path in work.glob(f"{glob.escape(clip)}-*.mkv"):
-        path.unlink()
-
-
-def _results(todo: Sequence[Job], out: Path, jobs: int) -> Iterator[tuple[Job, Record | None, str]]:
+def _here(todo: Sequence[Job], out: Path, jobs: int) -> Generator[Result, None, None]:
     """(job, record, error) in the order in which jobs end."""
-    with _pool(min(jobs, max(1, len(todo)))) as pool:
-        futures: dict[Future[Record | None], Job] = {pool.submit(_do, job, out): job for job in todo}
-        while futures:
-            ended, _ = wait(futures, return_when=FIRST_COMPLETED)
-            for future in ended:
-                job = futures.pop(future)
-                try:
-                    yield job, future.result(), ""
-                except BsqError as error:
-                    yield job, None, str(error)
-                except BrokenProcessPool as error:
-                    raise BsqError(
-                        f"{_name(job)}: a worker process died, out of memory perhaps; try --jobs 1 and run again"
-                    ) from error
+    left = Counter(job.clip.name for job in todo)
+    work = out / WORK
+    work.mkdir(parents=True, exist_ok=True)
+    try:
+        with _pool(min(jobs, max(1, len(todo)))) as pool:
+            futures = {pool.submit(do, job, out): job for job in todo}
+            for job, record, error in _as_they_end(futures):
+                left[job.clip.name] -= 1
+                if not left[job.clip.name]:
+                    forget(out, job.clip.name)
+                yield job, record, error
+    finally:
+        shutil.rmtree(work, ignore_errors=True)
+
+
+def _as_they_end(futures: dict[Future[Record | None], Job]) -> Iterator[Result]:
+    while futures:
+        ended, _ = wait(futures, return_when=FIRST_COMPLETED)
+        for future in ended:
+            job = futures.pop(future)
+            try:
+                yield job, future.result(), ""
+            except BsqError as error:
+                yield job, None, str(error)
+            except BrokenProcessPool as error:
+                raise BsqError(
+                    f"{name_of(job)}: a worker process died, out of memory perhaps; try --jobs 1 and run again"
+                ) from error
 
 
 @contextmanager
@@ -145,31 +142,6 @@ def _start_worker(jobs: int) -> None:
         torch.set_num_threads(1)
 
 
-def _do(job: Job, out: Path) -> Record | None:
-    if isinstance(job, Still):
-        job.make(out)
-        return None
-    work, settings = out / WORK, job.settings
-    prepared = prepare(job.clip, work)
-    record = measure(
-        job.clip,
-        prepared,
-        job.codec,
-        job.quality,
-        work=work,
-        keyint=settings.keyint,
-        threads=settings.threads,
-        metrics=settings.metrics,
-    )
-    record["identity"] = job.identity()
-    write_record(job.path(out), record)
-    return record
-
-
-def _name(job: Job) -> str:
-    return job.name if isinstance(job, Task) else f"{job.clip.name} picture"
-
-
 class _Meter:
     """Time left, from the expected work of what is done and of what is not."""
 
@@ -189,4 +161,4 @@ class _Meter:
         self.done, self.worked, self.left = self.done + 1, self.worked + cost, self.left - cost
         seconds = time.monotonic() - self.start
         eta = seconds / self.worked * self.left if self.worked else None
-        return Step(self.done, self.total, seconds, eta, _name(job), record, error)
+        return Step(self.done, self.total, seconds, eta, name_of(job), record, error)

@@ -4,6 +4,10 @@ from __future__ import annotations
 
 import logging
 import os
+import signal
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 from bsqcodec.codec import Model
@@ -24,24 +28,16 @@ class RayWorkers:
     """
 
     def __init__(self, address: str, setup: Setup) -> None:
-        os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # nothing is sent home
-        try:
-            import ray
-        except ImportError:
-            raise WorkerError("--cluster needs Ray, which is not installed; pip install 'bsqcodec[ray]'") from None
-        self._ray: Any = ray
-        self._ours = not ray.is_initialized()
-        if self._ours:
-            _connect(ray, address)
+        self._ray, self._ours = connect(address)
         self._tasks: dict[int, Any] = {}
         self._tickets = 0
         resources, threads = self._ray.cluster_resources(), max(1, setup.threads)
         on_gpu = setup.device.startswith("cuda")
         self.size = max(1, int(resources.get("GPU", 0) if on_gpu else resources.get("CPU", 1) // threads))
         _log.info("cluster: %d workers", self.size)
-        self._setup = ray.put(setup)
+        self._setup = self._ray.put(setup)
         options: dict[str, Any] = {"num_cpus": threads, "num_gpus": 1 if on_gpu else 0, "max_retries": RETRIES}
-        self._do = ray.remote(**options)(_do)
+        self._do = self._ray.remote(**options)(_do)
 
     def submit(self, task: Task) -> int:
         """See `Workers`."""
@@ -73,7 +69,24 @@ class RayWorkers:
             self._ray.shutdown()
 
 
-def _connect(ray: Any, address: str) -> None:
+def connect(address: str) -> tuple[Any, bool]:
+    """Ray, connected to a cluster, and whether it was not before: then who called shuts it down.
+
+    address: as of `RayWorkers`. Raises WorkerError without Ray and where there is no cluster.
+    """
+    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # nothing is sent home
+    try:
+        import ray
+    except ImportError:
+        raise WorkerError("--cluster needs Ray, which is not installed; pip install 'bsqcodec[ray]'") from None
+    ours = not ray.is_initialized()
+    if ours:
+        with _termination_kept():
+            _join(ray, address)
+    return ray, ours
+
+
+def _join(ray: Any, address: str) -> None:
     where = None if address == "auto" else address
     quiet: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.ERROR, "configure_logging": False}
     try:
@@ -81,6 +94,17 @@ def _connect(ray: Any, address: str) -> None:
     except (ConnectionError, ValueError, RuntimeError) as error:
         reason = str(error).strip().splitlines()[0]
         raise WorkerError(f"--cluster {address}: no Ray cluster answers ({reason}); check the address") from error
+
+
+@contextmanager
+def _termination_kept() -> Iterator[None]:
+    """Ray puts a handler of SIGTERM of its own in the place of the program's, whose exit code and message are lost."""
+    before = signal.getsignal(signal.SIGTERM)
+    try:
+        yield
+    finally:
+        if before is not None and threading.current_thread() is threading.main_thread():
+            signal.signal(signal.SIGTERM, before)
 
 
 def _do(task: Task, setup: Setup) -> tuple[Any, Exception | None]:

@@ -22,7 +22,7 @@ class DeviceError(BsqError, RuntimeError):
 
 
 class WorkerError(BsqError, RuntimeError):
-    """A process that was to code groups has died, or cannot be had."""
+    """A process that was to code groups or to measure points has died, or cannot be had."""
 
 
 class UsageError(BsqError, ValueError):

@@ -143,6 +143,7 @@ FROZEN = {
         "--threads",
         "--weights",
         "--jobs",
+        "--cluster",
         "--out -o",
         "--dry-run",
         "--quiet -q",

@@ -1,4 +1,5 @@
-"""Run a plan: points side by side in worker processes, each record written as soon as it is there.
+"""Run a plan: points side by side in processes of this machine or of a cluster, each record written as soon as it is
+there.
 
 A run that was stopped goes on where it was: points whose record is there, and still stands, are not measured again.
 """
@@ -58,20 +59,22 @@ def run(
     *,
     stills: Sequence[Still] = (),
     jobs: int = 1,
+    cluster: str | None = None,
     on_step: Callable[[Step], None] = lambda step: None,
 ) -> Outcome:
     """Measure what is missing of a plan and make the pictures of `stills`; a point that fails does not stop the others.
 
     out: folder of records (`points`), pictures, and of work files, which are removed at the end.
+    jobs: processes of this machine; cluster: instead, a Ray cluster's address or "auto", see `bsqcodec.bench.cluster`.
     On KeyboardInterrupt the workers are ended and what is finished is kept.
-    Raises BsqError where a process that does jobs dies.
+    Raises BsqError where a process of this machine that does jobs dies, and what `on_cluster` raises.
     """
     known = {task: task.finished(out) for task in tasks}
     outcome = Outcome()
     todo: list[Job] = [task for task in tasks if known[task] is None]
     todo += [still for still in stills if not still.finished(out)]
     meter = _Meter(todo)
-    with closing(_here(todo, out, jobs)) as results:
+    with closing(_results(todo, out, jobs, cluster)) as results:
         for job, record, error in results:
             if error:
                 outcome.failures.append(f"{name_of(job)}: {error}")
@@ -83,8 +86,17 @@ def run(
     return outcome
 
 
-def _here(todo: Sequence[Job], out: Path, jobs: int) -> Generator[Result, None, None]:
+def _results(todo: Sequence[Job], out: Path, jobs: int, cluster: str | None) -> Generator[Result, None, None]:
     """(job, record, error) in the order in which jobs end."""
+    if cluster is None:
+        return _here(todo, out, jobs)
+    from bsqcodec.bench.cluster import on_cluster
+
+    return on_cluster(todo, out, cluster)
+
+
+def _here(todo: Sequence[Job], out: Path, jobs: int) -> Generator[Result, None, None]:
+    """The results of processes of this machine."""
     left = Counter(job.clip.name for job in todo)
     work = out / WORK
     work.mkdir(parents=True, exist_ok=True)

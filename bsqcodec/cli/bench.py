@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import shlex
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -120,6 +121,12 @@ def _size(ctx: click.Context, param: click.Parameter, value: str | None) -> tupl
     "--jobs", type=click.IntRange(1), metavar="N", help="Points side by side, one per core without it.", panel=SPEED
 )
 @click.option(
+    "--cluster",
+    metavar="auto|ADDRESS",
+    help="Instead of --jobs: a Ray cluster; auto finds or starts one. All machines need the clips at the same paths.",
+    panel=SPEED,
+)
+@click.option(
     "-o",
     "--out",
     type=click.Path(file_okay=False, path_type=Path),
@@ -141,6 +148,7 @@ def bench(ctx: click.RichContext, /, **opts: Any) -> None:
         raise click.UsageError("-q and -v contradict each other; give one", ctx)
     terminal.configure(quiet=opts["quiet"], verbose=opts["verbose"], json=opts["json"])
     device = chosen_device(ctx)
+    _check_cluster(opts, device)
     if opts["download"]:
         _download(terminal, opts["dataset"], opts["data"])
     tasks = _plan(opts, device)
@@ -150,7 +158,7 @@ def bench(ctx: click.RichContext, /, **opts: Any) -> None:
     from bsqcodec.bench.quality import check_families
 
     check_families(opts["metrics"])
-    _check_models(tasks, opts["out"])
+    _check_models(tasks, opts)
     outcome, stills = _run(terminal, tasks, opts)
     _finish(terminal, outcome, stills, opts)
 
@@ -186,13 +194,25 @@ def _plan(opts: dict[str, Any], device: str) -> list[Task]:
     return make_plan(clips, [*ours, *anchors], settings, qualities)
 
 
-def _check_models(tasks: list[Task], out: Path) -> None:
+def _check_cluster(opts: dict[str, Any], device: str) -> None:
+    """Refuse what contradicts --cluster."""
+    jobs, cluster = opts["jobs"], opts["cluster"]
+    if cluster is None:
+        return
+    if jobs is not None:
+        raise UsageError(f"jobs {jobs}, cluster {cluster}: contradict each other; give one")
+    if device not in ("auto", "cpu", "cuda:0"):
+        raise UsageError(f"device {device}, cluster {cluster}: Ray gives a point a GPU, its cuda:0; give that")
+
+
+def _check_models(tasks: list[Task], opts: dict[str, Any]) -> None:
     """Refuse a tune without weights, wrong weights or an absent device before hours go into the anchors."""
     from bsqcodec.bench.ours import Bsqcodec
 
-    for codec in {task.codec for task in tasks if task.finished(out) is None}:
+    for codec in {task.codec for task in tasks if task.finished(opts["out"]) is None}:
         if isinstance(codec, Bsqcodec):
-            codec.check()
+            here = codec if opts["cluster"] is None else replace(codec, device="cpu")  # the GPUs are elsewhere
+            here.check()
 
 
 def _print_plan(terminal: Terminal, tasks: list[Task], out: Path) -> None:
@@ -221,12 +241,13 @@ def _run(terminal: Terminal, tasks: list[Task], opts: dict[str, Any]) -> tuple[O
     from bsqcodec.cli.bench_display import Steps
 
     stills = _stills(tasks, opts)
-    jobs = opts["jobs"] or _cores()
+    jobs, cluster = opts["jobs"] or _cores(), opts["cluster"]
+    where = f"{jobs} at a time" if cluster is None else f"on cluster {cluster}"
     done = sum(task.finished(opts["out"]) is not None for task in tasks)
-    terminal.say(f"{len(tasks)} points, {done} of them done already; {jobs} at a time")
+    terminal.say(f"{len(tasks)} points, {done} of them done already; {where}")
     try:
         with Steps(terminal) as steps:
-            outcome = run(tasks, opts["out"], stills=stills, jobs=jobs, on_step=steps)
+            outcome = run(tasks, opts["out"], stills=stills, jobs=jobs, cluster=cluster, on_step=steps)
     except (KeyboardInterrupt, Terminated) as stop:
         kept = f"{opts['out']} keeps the points that are finished; the same command goes on from there"
         raise type(stop)(kept) from None

@@ -39,6 +39,7 @@ def ray(tmp_path_factory):
         tests = Path(__file__).resolve().parent
         patch.setenv("PYTHONPATH", f"{tests}{os.pathsep}{tests.parent}")
         patch.setenv("RAY_USAGE_STATS_ENABLED", "0")
+        patch.setenv("RAY_worker_niceness", "0")
         ray.init(address="local", num_cpus=2, include_dashboard=False, log_to_driver=False, object_store_memory=10**8)
         yield ray
         ray.shutdown()

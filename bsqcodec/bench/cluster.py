@@ -33,7 +33,7 @@ from bsqcodec.bench.stills import Still
 from bsqcodec.errors import BsqError, WorkerError
 from bsqcodec.parallel.cluster import RETRIES, connect
 
-_PATIENCE = 10.0  # seconds that the end of a run waits for the cluster to clear up
+_PATIENCE = 60.0  # seconds that the end of a run waits for the cluster to clear up, where machines are busy
 
 _log = logging.getLogger("bsqcodec")
 
@@ -58,7 +58,7 @@ def on_cluster(todo: Sequence[Job], out: Path, address: str) -> Generator[Result
                 continue
             job, kept, error = ended
             left[job.clip.name] -= 1
-            if not left[job.clip.name]:
+            if not left[job.clip.name] and crew.busy:  # at the end all goes
                 crew.forget(job.clip.name)
             if not error:
                 write_whole(job.path(out), kept)

@@ -1,5 +1,5 @@
-"""What exact integers cost: the pixel decoder and the prior's trunk of one frame, in the format's arithmetic and in plain
-floating point (the same layers, without roundings and limits, softmax by torch), alternating.
+"""What exact integers cost: the pixel decoder and the prior's trunk of one frame, in the format's arithmetic and in
+plain floating point (the same layers, without roundings and limits, softmax by torch), alternating.
 
     python benchmarks/integer_speed.py [--size 640x360] [--threads N] [--rounds N]
 """

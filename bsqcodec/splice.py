@@ -9,6 +9,7 @@ from dataclasses import asdict, dataclass, replace
 from typing import Any, BinaryIO
 
 from bsqcodec import __version__
+from bsqcodec.arguments import checked
 from bsqcodec.container import Group, StreamHeader, StreamReader, StreamStats, StreamWriter
 from bsqcodec.decoder import open_stream
 from bsqcodec.errors import UsageError
@@ -42,6 +43,7 @@ class SpliceStats:
         return {key: round(value, 4) if isinstance(value, float) else value for key, value in fields.items()}
 
 
+@checked
 def cut(
     src: StrPath,
     dst: StrPath,
@@ -81,6 +83,7 @@ def cut(
             return writer.finish(number, begin)
 
 
+@checked
 def join(sources: Sequence[StrPath], dst: StrPath, *, overwrite: bool = False) -> SpliceStats:
     """Copy the groups of several .bsq files, one after the other, into one file.
 

@@ -13,16 +13,23 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from functools import partial
-from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO, TypeVar
 
 from bsqcodec import __version__
+from bsqcodec.arguments import checked
+from bsqcodec.checks import (
+    check_encode,
+    check_profile,
+    check_side_by_side,
+    check_threads,
+    refuse_swapped_decode,
+    refuse_swapped_encode,
+)
 from bsqcodec.container import MAX_PIXELS
-from bsqcodec.container.chunks import SIGNATURE
 from bsqcodec.decoder import open_stream
 from bsqcodec.errors import BitstreamError, UsageError
 from bsqcodec.frames import TrackPacket, VideoInfo
-from bsqcodec.outputs import STDIO, AtomicOutput, StrPath, output_file, same_file
+from bsqcodec.outputs import STDIO, AtomicOutput, StrPath, output_file
 from bsqcodec.parallel.start import Spread
 from bsqcodec.parts import Part, Time
 from bsqcodec.presets import PRESETS, Search
@@ -42,15 +49,12 @@ if TYPE_CHECKING:
 
 _log = logging.getLogger("bsqcodec")
 
-CRF_RANGE = (0.0, 51.0)
 DEFAULT_CRF = 28.0
-KEYINT_RANGE = (1, 65535)  # frames
-TUNES = ("psnr", "ms-ssim")
-STREAM_SUFFIX, VIDEO_SUFFIXES = ".bsq", {".mp4", ".mkv", ".mov", ".y4m", ".avi", ".webm"}
 
 Stats = TypeVar("Stats", EncodeStats, DecodeStats)
 
 
+@checked
 def encode(
     src: StrPath,
     dst: StrPath,
@@ -122,11 +126,11 @@ def encode(
     """
     goal = goal_of(bitrate, size, target, crf)
     spread = Spread(weights, device, threads, jobs, cluster)
-    _check_side_by_side(spread, goal)
-    _check_profile(spread, profile)
+    check_side_by_side(spread, goal)
+    check_profile(spread, profile)
     crf = DEFAULT_CRF if crf is None else crf
-    _check_encode(crf, keyint, preset, tune, threads, skip, limit)
-    _refuse_swapped_encode(src, dst)
+    check_encode(crf, keyint, preset, tune, threads, skip, limit)
+    refuse_swapped_encode(src, dst)
     from bsqcodec.spool import rereadable
     from bsqcodec.video import input_format, open_video
     from bsqcodec.video.formats import InputFormat
@@ -208,6 +212,7 @@ def _with_goal(stats: EncodeStats, goal: Goal, output: AtomicOutput, opened: Ope
     return replace(stats, goal=goal.kind, asked=goal.value, achieved=reached)
 
 
+@checked
 def decode(
     src: StrPath,
     dst: StrPath,
@@ -265,10 +270,10 @@ def decode(
         UnsupportedVersionError, WeightsMismatchError: it needs a newer decoder or other weights.
         UsageError, VideoError, DeviceError, WorkerError: as for `encode`.
     """
-    _check_threads(threads)
-    _refuse_swapped_decode(dst)
+    check_threads(threads)
+    refuse_swapped_decode(dst)
     spread = Spread(weights, device, threads, jobs)
-    _check_profile(spread, profile)
+    check_profile(spread, profile)
     from bsqcodec.recovery import Recovery, Tolerance, all_losses, hinting, seekable
     from bsqcodec.runs import decode_all
     from bsqcodec.video import create_video
@@ -372,59 +377,3 @@ def _source_file(src: StrPath) -> Iterator[BinaryIO]:
     else:
         with open_stream(src) as file:
             yield file
-
-
-def _refuse_swapped_encode(src: StrPath, dst: StrPath) -> None:
-    """Say what is wrong before "already exists" can make someone replace a video by adding -y."""
-    if Path(dst).suffix.lower() in VIDEO_SUFFIXES and not same_file(src, Path(dst)):
-        raise UsageError(
-            f"{os.fspath(dst)}: encode writes a .bsq file; give the video first, then a name ending in .bsq"
-        )
-    if os.fspath(src) != STDIO and Path(src).is_file():
-        with open_stream(src) as file:
-            if file.read(len(SIGNATURE)) == SIGNATURE:
-                raise UsageError(f"{os.fspath(src)}: is a .bsq file already; give the video to encode, or use decode")
-
-
-def _refuse_swapped_decode(dst: StrPath) -> None:
-    if Path(dst).suffix.lower() == STREAM_SUFFIX:
-        raise UsageError(
-            f"{os.fspath(dst)}: decode writes a video; give the .bsq file first, "
-            "then a name that ends in .mp4, .mov, .mkv or .y4m"
-        )
-
-
-def _check_encode(crf: float, keyint: int, preset: str, tune: str, threads: int, skip: int, limit: int | None) -> None:
-    if not CRF_RANGE[0] <= crf <= CRF_RANGE[1]:  # False for NaN too
-        raise UsageError(f"crf {crf}: must lie in {CRF_RANGE[0]:g}..{CRF_RANGE[1]:g}")
-    if not KEYINT_RANGE[0] <= keyint <= KEYINT_RANGE[1]:
-        raise UsageError(f"keyint {keyint}: must lie in {KEYINT_RANGE[0]}..{KEYINT_RANGE[1]} frames")
-    if preset not in PRESETS:
-        raise UsageError(f"preset {preset!r}: must be one of {', '.join(PRESETS)}")
-    if tune not in TUNES:
-        raise UsageError(f"tune {tune!r}: must be one of {', '.join(TUNES)}")
-    if skip < 0:
-        raise UsageError(f"skip {skip}: must be 0 frames or more")
-    if limit is not None and limit < 1:
-        raise UsageError(f"limit {limit}: must be 1 frame or more")
-    _check_threads(threads)
-
-
-def _check_side_by_side(spread: Spread, goal: Goal | None) -> None:
-    """Raise UsageError where groups cannot be coded side by side."""
-    if not spread.alone and goal is not None and goal.kind != "ms-ssim":
-        raise UsageError(
-            f"{spread.name}: with a {goal.kind} as the goal each frame's quality hangs on those before it; "
-            "leave that out, or use --crf"
-        )
-
-
-def _check_profile(spread: Spread, profile: bool) -> None:
-    """Raise UsageError where one process does not see all of the work."""
-    if profile and not spread.alone:
-        raise UsageError(f"{spread.name}: a profile is of one process; leave that or --profile out")
-
-
-def _check_threads(threads: int) -> None:
-    if threads < 0:
-        raise UsageError(f"threads {threads}: must be 0 (all) or more")

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch.utils.data import Dataset
 
+from bsqcodec.arguments import checked
 from bsqcodec.container import StreamReader
 from bsqcodec.decoder import Decoder, open_stream
 from bsqcodec.errors import UsageError
@@ -60,6 +61,7 @@ class BsqDataset(Dataset[Any]):
         cannot be read. Damage inside of a group is raised when that item is asked for.
     """
 
+    @checked
     def __init__(
         self,
         files: StrPath | Iterable[StrPath],

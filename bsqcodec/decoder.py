@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, BinaryIO
 
 import numpy as np
 
+from bsqcodec.arguments import checked
 from bsqcodec.errors import BitstreamError, TruncatedError, UsageError, VideoError
 from bsqcodec.frames import Frame, Track, VideoInfo
 from bsqcodec.inplace import InPlace
@@ -169,6 +170,7 @@ class Decoder(InPlace):
             return 0
         return self._segments[-1].first_frame + self._segments[-1].frames
 
+    @checked
     def seek(self, frame: int) -> None:
         """Make frame number `frame` (0 .. len) the next one. Raises UsageError outside of the video."""
         if not 0 <= frame <= len(self):
@@ -252,6 +254,7 @@ class Decoder(InPlace):
         self.close()
 
 
+@checked
 def open(
     path: str | os.PathLike[str] | BinaryIO,
     *,

@@ -17,8 +17,11 @@ from fractions import Fraction
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, BinaryIO, Self
 
-from bsqcodec.api import _check_encode, _header
-from bsqcodec.decoder import DecodedFrame, Decoder
+from bsqcodec.api import _header
+from bsqcodec.arguments import checked
+from bsqcodec.checks import check_encode
+from bsqcodec.decoder import DecodedFrame
+from bsqcodec.decoder import open as open_bsq
 from bsqcodec.errors import UsageError
 from bsqcodec.frames import Frame, TrackPacket, VideoInfo
 from bsqcodec.outputs import AtomicOutput, StrPath, output_file
@@ -54,6 +57,7 @@ class Encoder:
         UsageError, VideoError, DeviceError, WeightsMismatchError: as `bsqcodec.encode` does.
     """
 
+    @checked
     def __init__(
         self,
         dst: StrPath | BinaryIO,
@@ -69,7 +73,7 @@ class Encoder:
         overwrite: bool = False,
         weights: StrPath | None = None,
     ) -> None:
-        _check_encode(crf, keyint, preset, tune, threads, 0, None)
+        check_encode(crf, keyint, preset, tune, threads, 0, None)
         self._fps = info.fps if info is not None else _rate(fps)
         self._info, self._crf, self._keyint, self._search = info, crf, keyint, PRESETS[preset]
         self._resources = ExitStack()
@@ -106,6 +110,7 @@ class Encoder:
             raise UsageError("the encoder has no figures before it is closed")
         return self._stats
 
+    @checked
     def write(self, picture: AnyPicture, *, pts: Seconds | None = None, duration: Seconds = 0) -> None:
         """Encode the next picture.
 
@@ -224,6 +229,7 @@ def _rate(fps: Seconds) -> Fraction:
     return rate
 
 
+@checked
 def compress(frames: Iterable[AnyPicture], **options: Any) -> bytes:
     """A video as the bytes of a .bsq file.
 
@@ -238,11 +244,12 @@ def compress(frames: Iterable[AnyPicture], **options: Any) -> bytes:
     return buffer.getvalue()
 
 
+@checked
 def decompress(data: bytes, **options: Any) -> list[DecodedFrame]:
     """All frames of what `compress` or `encode` made, in memory; `compress` takes them back.
 
-    options: device, threads and weights, as for `bsqcodec.open`, which gives the frames one by one
-    (`bsqcodec.open(io.BytesIO(data))`). Raises what it does; TruncatedError for bytes that are cut short.
+    options: those of `bsqcodec.open`, which gives the frames one by one (`bsqcodec.open(io.BytesIO(data))`). Raises
+    what it does; TruncatedError for bytes that are cut short.
     """
-    with Decoder(io.BytesIO(data), **options) as video:
+    with open_bsq(io.BytesIO(data), **options) as video:
         return list(video)

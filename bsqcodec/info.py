@@ -9,6 +9,7 @@ from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
+from bsqcodec.arguments import checked
 from bsqcodec.container import GroupReport, StreamReport, StreamStats, scan
 from bsqcodec.errors import VideoError
 from bsqcodec.frames import VideoInfo
@@ -90,6 +91,7 @@ class StreamSummary:
         return [(label, "".join(c if c.isprintable() else "?" for c in text)) for label, text in rows]
 
 
+@checked
 def inspect(path: str | os.PathLike[str], check: bool = False) -> StreamSummary:
     """Look into a file; `check` reads all of it and compares every CRC.
 

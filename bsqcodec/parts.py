@@ -14,16 +14,19 @@ Time = str | int | float | Fraction
 _CLOCK = re.compile(r"(?:(?:(\d+):)?([0-5]?\d):)?(\d+(?:\.\d*)?|\.\d+)(ms|s)?")
 
 
-def seconds(value: Time) -> Fraction:
-    """A time in FFmpeg's spelling, exact: 12.5, "12.5", "750ms", "1:02.5", "1:00:02.5". Raises UsageError."""
+def seconds(value: Time, what: str = "time") -> Fraction:
+    """A time in FFmpeg's spelling, exact: 12.5, "12.5", "750ms", "1:02.5", "1:00:02.5". Raises UsageError.
+
+    what: how that calls it.
+    """
     if not isinstance(value, str):
         try:
             return Fraction(str(value))  # the number as it is written: 0.1 is a tenth
         except ValueError:
-            raise UsageError(f"time {value}: not a time; give seconds") from None
+            raise UsageError(f"{what} {value}: not a time; give seconds") from None
     match = _CLOCK.fullmatch(value)
     if match is None or (match[2] and (match[4] or float(match[3]) >= 60)):
-        raise UsageError(f"time {value!r}: not a time; write seconds (12.5) or 1:02:03.5")
+        raise UsageError(f"{what} {value!r}: not a time; write seconds (12.5) or 1:02:03.5")
     hours, minutes, rest = int(match[1] or 0), int(match[2] or 0), Fraction(match[3])
     return (3600 * hours + 60 * minutes + rest) / (1000 if match[4] == "ms" else 1)
 
@@ -61,8 +64,8 @@ class Part:
     @staticmethod
     def of(start: Time | None, duration: Time | None, skip: int, limit: int | None) -> Part:
         """A part from times as users write them."""
-        begin, length = (None if time is None else seconds(time) for time in (start, duration))
-        return Part(begin, length, skip, limit)
+        begin = None if start is None else seconds(start, "start")
+        return Part(begin, None if duration is None else seconds(duration, "duration"), skip, limit)
 
 
 class Selection:

@@ -9,6 +9,7 @@ from dataclasses import asdict, dataclass, replace
 from typing import Any, BinaryIO
 
 from bsqcodec import __version__
+from bsqcodec.arguments import checked
 from bsqcodec.container import Group, StreamHeader, StreamReader, StreamStats, StreamWriter
 from bsqcodec.decoder import open_stream
 from bsqcodec.errors import UsageError
@@ -42,6 +43,7 @@ class SpliceStats:
         return {key: round(value, 4) if isinstance(value, float) else value for key, value in fields.items()}
 
 
+@checked
 def cut(
     src: StrPath,
     dst: StrPath,
@@ -55,7 +57,8 @@ def cut(
     """Copy the groups of a .bsq file that a part touches into a file of their own, which begins at time 0.
 
     The groups stay whole, so the file may begin before the part and end after it; the result says where. Packets of
-    its tracks and its text come along; what the encoder counted over the whole file does not.
+    its tracks and its text come along. What the encoder counted (PSNR, bits by part) is a sum over all of the source,
+    so it comes along only where no group is left out.
 
     Args:
         src: the .bsq file; dst: the new one, "-" = standard output.
@@ -70,14 +73,17 @@ def cut(
     part = Part.of(start, duration, skip, limit)
     with AtomicOutput(dst, src=src, overwrite=overwrite) as output, _opened(src) as file:
         reader = StreamReader(file, name=os.fspath(src))
-        source = PartReader(reader, file, _whole_groups(reader, file, part))
+        part = _whole_groups(reader, file, part)
+        source = PartReader(reader, file, part)
         with output_file(output) as out:
             writer = _Splice(out, reader.header, reader.tracks, reader.meta)
             writer.copy(source)
+            writer.stats = reader.stats if part.whole else None  # the format has no figures of single groups
             number, begin = source.begin
             return writer.finish(number, begin)
 
 
+@checked
 def join(sources: Sequence[StrPath], dst: StrPath, *, overwrite: bool = False) -> SpliceStats:
     """Copy the groups of several .bsq files, one after the other, into one file.
 

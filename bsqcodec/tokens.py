@@ -19,7 +19,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 import numpy.typing as npt
 
-from bsqcodec.api import CRF_RANGE
+from bsqcodec.arguments import checked
+from bsqcodec.checks import CRF_RANGE
 from bsqcodec.errors import UsageError
 from bsqcodec.frames import Frame, VideoInfo
 from bsqcodec.pictures import AnyPicture, as_frame
@@ -156,6 +157,7 @@ class Tokenizer:
     Raises UsageError, DeviceError, WeightsMismatchError as `encode` and `decode` do.
     """
 
+    @checked
     def __init__(
         self,
         weights: str | os.PathLike[str] | None = None,
@@ -173,6 +175,7 @@ class Tokenizer:
         """The model's name."""
         return self._model.name
 
+    @checked
     def encode(self, frames: Sequence[AnyPicture], crf: float = 28.0) -> Tokens:
         """Tokens of 1..65535 frames of one size, as one group.
 

@@ -112,6 +112,7 @@ FROZEN = {
     "compare": {
         "ORIGINAL",
         "FILE...",
+        "--skip",
         "--limit",
         "--picture",
         "--frame",

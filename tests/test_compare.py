@@ -44,6 +44,7 @@ def invoke(monkeypatch):
     """The command in this process, with the stand-in codec."""
     monkeypatch.syspath_prepend(str(FAKES))
     monkeypatch.setitem(sys.modules, "bsqcodec.codec", importlib.import_module("fake_codec"))
+    monkeypatch.delenv("BSQCODEC_SKIP", raising=False)
     monkeypatch.delenv("BSQCODEC_LIMIT", raising=False)
     return lambda *args: CliRunner().invoke(cli, ["compare", *map(str, args)], env={"COLUMNS": "200"})
 
@@ -158,6 +159,30 @@ def test_limit_compares_the_beginning_and_leaves_out_rates_of_longer_files(invok
     assert (table.exit_code, table.stderr) == (0, "")
     shorter = y4m(tmp_path / "shorter.y4m", 2)
     assert "goes on after frame 1" in one_error(invoke(original, shorter, "--limit", 3))
+
+
+@pytest.mark.parametrize("kind", ["video", "stream"])
+def test_skip_leaves_out_the_beginning_of_the_original(invoke, original, tmp_path, kind):
+    later = tmp_path / "later.bsq"
+    part = ["--skip", "1", "--limit", "2"]
+    assert CliRunner().invoke(cli, ["encode", str(original), str(later), "--crf", "0", *part]).exit_code == 0
+    if kind == "stream":
+        whole = tmp_path / "whole.bsq"
+        assert CliRunner().invoke(cli, ["encode", str(original), str(whole), "--crf", "0"]).exit_code == 0
+        original = whole
+    path = tmp_path / "out.png"
+    result = invoke(original, later, *part, "--json", "--picture", path, "--frame", 1)
+    (line,) = files(result)
+    assert (line["frames"], line["metrics"]["psnr_y"]["mean"]) == (2, "inf")
+    assert line["bpp"] is not None  # all of the file was compared
+    assert path.exists()
+    assert frames_of(original, Options(skip=1)) == FRAMES - 1
+    assert "the reference goes on after frame 1" in one_error(invoke(original, later, "--skip", 1))
+    (other,) = files(invoke(original, later, "--limit", 2, "--json"))
+    assert other["metrics"]["psnr_y"]["mean"] != "inf"
+    for skip in (FRAMES, FRAMES + 5):
+        error = one_error(invoke(original, later, "--skip", skip), 1)
+        assert error == f"{original}: skipping {skip} frames leaves none, it has {FRAMES}; skip fewer"
 
 
 def test_picture_shows_the_frame_of_every_file(invoke, original, brighter, tmp_path):

@@ -75,6 +75,25 @@ def test_cut_keeps_groups_whole_and_says_where(tmp_path):
     assert 0 <= packets[0].pts < streams.LENGTH and 960 - streams.LENGTH <= packets[-1].pts < 960
 
 
+def test_cut_keeps_what_the_encoder_counted_only_with_all_groups(tmp_path):
+    source, out = write(tmp_path / "in.bsq", streams.stream([8] * 3)), tmp_path / "out.bsq"
+    counted = bsqcodec.inspect(source)
+    for part in ({}, {"skip": 3, "limit": 15}, {"start": 0.1, "duration": 60}):
+        assert bsqcodec.cut(source, out, overwrite=True, **part).groups == 3
+        summary = bsqcodec.inspect(out, check=True)
+        assert summary.psnr == counted.psnr == streams.STATS.psnr
+        assert (summary.motion_bits, summary.token_bits) == (counted.motion_bits, counted.token_bits)
+    for part in ({"limit": 16}, {"skip": 8}, {"skip": 8, "limit": 8}):
+        bsqcodec.cut(source, out, overwrite=True, **part)
+        summary = bsqcodec.inspect(out, check=True)
+        assert (summary.psnr, summary.motion_bits, summary.token_bits) == (None, None, {})
+    assert "PSNR" not in run("info", out).stdout
+    write(source, streams.stream([8] * 3, stats=None))
+    bsqcodec.cut(source, out, overwrite=True)
+    assert bsqcodec.inspect(out, check=True).psnr is None
+    assert "has none unless it holds all groups" in " ".join(run("cut", "--help").output.split())
+
+
 def test_join_adds_up_statistics_and_times(tmp_path):
     ten, better = streams.stream([8, 2]), replace(streams.STATS, psnr=(40.0, 50.0, 60.0))
     a = write(tmp_path / "a.bsq", ten)

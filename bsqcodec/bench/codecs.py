@@ -88,9 +88,9 @@ def codec(spec: str, *, device: str = "auto", weights: str | os.PathLike[str] | 
     device, weights: of bsqcodec, see `bsqcodec.encode`; anchors have neither.
     Raises UsageError, listing what there is.
     """
-    from bsqcodec.api import TUNES
     from bsqcodec.bench.anchors import ANCHORS
     from bsqcodec.bench.ours import Bsqcodec
+    from bsqcodec.checks import TUNES
 
     name, _, setting = spec.strip().partition(":")
     if name == OURS and (setting or TUNES[0]) in TUNES:

@@ -14,8 +14,8 @@ from typing import Any
 
 from bsqcodec.bench.quality import Measurement
 from bsqcodec.container.chunks import SIGNATURE
+from bsqcodec.decoder import Decoder, open_stream
 from bsqcodec.decoder import open as open_bsq
-from bsqcodec.decoder import open_stream
 from bsqcodec.errors import UsageError, VideoError
 from bsqcodec.frames import Frame, VideoInfo
 from bsqcodec.metrics import Planes, paired
@@ -29,11 +29,13 @@ _log = logging.getLogger("bsqcodec")
 class Options:
     """How to compare.
 
-    metrics: families of `bsqcodec.bench.quality`; limit: frames to compare at most; frame: number of the one to keep.
+    metrics: families of `bsqcodec.bench.quality`; skip: frames of the original to leave out at its beginning; limit:
+    frames to compare at most; frame: number of the one to keep, counted from the first that is compared.
     device, threads, weights: for .bsq files, as for `bsqcodec.open`; threads also of FFmpeg's decoders.
     """
 
     metrics: Collection[str] = ("psnr", "ms-ssim")
+    skip: int = 0
     limit: int | None = None
     frame: int | None = None
     device: str = "auto"
@@ -78,7 +80,7 @@ class Compared:
 
 @dataclass(frozen=True)
 class Video:
-    """An open video: its frames, read once in order; total: how many the file says it has, None = it does not."""
+    """An open video: its frames, read once in order; total: how many the file says they are, None = it does not."""
 
     info: VideoInfo
     frames: Iterator[Planes]
@@ -86,17 +88,26 @@ class Video:
 
 
 @contextmanager
-def open_any(path: StrPath, options: Options) -> Iterator[Video]:
-    """A video that FFmpeg reads, or a .bsq file, as 8-bit 4:2:0 frames.
+def open_any(path: StrPath, options: Options, skip: int = 0) -> Iterator[Video]:
+    """A video that FFmpeg reads, or a .bsq file, as 8-bit 4:2:0 frames without the first `skip`.
 
-    Raises VideoError when it cannot be read, and for a .bsq file what `bsqcodec.open` raises.
+    Raises VideoError when it cannot be read or has no frame behind those, and for a .bsq file what `bsqcodec.open`
+    raises.
     """
     if _is_bsq(path):
         with open_bsq(path, device=options.device, threads=options.threads, weights=options.weights) as decoder:
-            yield Video(decoder.info, iter(decoder), len(decoder))
+            if skip:
+                _seek(decoder, skip, path)
+            yield Video(decoder.info, iter(decoder), len(decoder) - skip)
     else:
-        with open_video(path, threads=options.threads) as video:
+        with open_video(path, skip=skip, threads=options.threads) as video:
             yield Video(video.info, (e for e in video if isinstance(e, Frame)), video.frame_count_hint)
+
+
+def _seek(decoder: Decoder, skip: int, path: StrPath) -> None:
+    if skip >= len(decoder):  # worded as for other videos
+        raise VideoError(f"{os.fspath(path)}: skipping {skip} frames leaves none, it has {len(decoder)}; skip fewer")
+    decoder.seek(skip)
 
 
 def _is_bsq(path: StrPath) -> bool:
@@ -111,7 +122,7 @@ def _is_bsq(path: StrPath) -> bool:
 
 def frames_of(path: StrPath, options: Options) -> int | None:
     """How many frames comparing with this original takes; None when the file does not say."""
-    with open_any(path, options) as video:
+    with open_any(path, options, options.skip) as video:
         known = [count for count in (video.total, options.limit) if count is not None]
         return min(known) if video.total is not None else None
 
@@ -127,7 +138,7 @@ def compare_file(
     read.
     """
     name = os.fspath(file)
-    with open_any(original, options) as source, open_any(file, options) as decoded:
+    with open_any(original, options, options.skip) as source, open_any(file, options) as decoded:
         _check(source.info, decoded.info, name)
         full_range = bool(source.info.full_range)
         measurement = Measurement(

@@ -51,11 +51,26 @@ def _families(ctx: click.Context, param: click.Parameter, value: str) -> tuple[s
 )
 @click.argument("original", metavar="ORIGINAL", type=click.Path())
 @click.argument("files", metavar="FILE...", nargs=-1, required=True, type=click.Path())
+@click.option(
+    "--skip",
+    type=click.IntRange(0),
+    default=0,
+    metavar="N",
+    help="Leave out the first N frames of ORIGINAL; for files that begin there, as after encode --skip.",
+    panel=IO,
+)
 @click.option("--limit", type=click.IntRange(1), metavar="N", help="Compare the first N frames.", panel=IO)
 @click.option(
     "--picture", type=click.Path(dir_okay=False, path_type=Path), metavar="PNG", help="Write a frame of each.", panel=IO
 )
-@click.option("--frame", type=click.IntRange(0), default=0, metavar="N", help="Number of that frame, from 0.", panel=IO)
+@click.option(
+    "--frame",
+    type=click.IntRange(0),
+    default=0,
+    metavar="N",
+    help="Number of that frame, from the first compared = 0.",
+    panel=IO,
+)
 @click.option("-y", "--overwrite", is_flag=True, help="Replace the picture if it exists.", panel=IO)
 @click.option(
     "--metrics",
@@ -88,6 +103,7 @@ def compare(ctx: click.RichContext, /, **opts: Any) -> None:
     check_families(opts["metrics"])
     options = Options(
         metrics=opts["metrics"],
+        skip=opts["skip"],
         limit=opts["limit"],
         frame=None if picture is None else opts["frame"],
         device=chosen_device(ctx),

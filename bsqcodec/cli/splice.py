@@ -32,6 +32,7 @@ def cut(ctx: click.RichContext, /, **opts: Any) -> None:
     """Copy a part of a .bsq file without encoding it again.
 
     Groups stay whole: OUT may begin before the part and end after it, and the last line says where.
+    The encoder's PSNR, which info shows, is a mean over all of IN: OUT has none unless it holds all groups.
     """
     terminal = begin(ctx, opts)
     from bsqcodec.splice import cut as cut_file

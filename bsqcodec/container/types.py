@@ -65,7 +65,7 @@ class StreamStats:
     """What the encoder counted, so that `info` need not decode.
 
     motion_bits, token_bits: ideal code lengths in bits; token_bits is a list of (bit plane, bits).
-    psnr: Y, U, V in dB over all frames (from the mean squared error), or None; math.inf = identical.
+    psnr: Y, U, V in dB, the mean over all frames of each frame's, or None; math.inf = identical.
     """
 
     motion_bits: int = 0

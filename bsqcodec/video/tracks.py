@@ -109,8 +109,9 @@ def add_track(container: OutputContainer, track: Track) -> Stream:
     _describe(stream, track)
     context: CodecContext = stream.codec_context
     context.open()
-    if track.extradata:
-        context.extradata = track.extradata
+    if track.extradata or track.codec == "aac":
+        # AAC without any is ADTS, from MPEG-TS: the container makes its own from the packets, where it finds none
+        context.extradata = track.extradata or None
     return stream
 
 

@@ -31,6 +31,7 @@ class Model:
     name: str = "fake"
     tune: str = "psnr"
     device_note: str = "cpu (auto: no CUDA)"
+    tokenizer: object = None
 
 
 @dataclass(frozen=True)

@@ -1,7 +1,7 @@
 """Trials for the ledger: one group of each of some validation clips at some quality indices, with something changed.
 
     python benchmarks/trial.py --data DIR --out base.json
-    python benchmarks/trial.py --data DIR --out other.json --set codec.settings.INTER_OFFSETS="(6, 14, 12, 14)"
+    python benchmarks/trial.py --data DIR --out other.json --set codec.settings.MOTION_PRICES="{'psnr': 0.6}"
     python benchmarks/trial.py --compare base.json other.json
 
 --set replaces a constant wherever a module of the package has it by that name. Bits are those of motion and tokens;

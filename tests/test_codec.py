@@ -211,9 +211,9 @@ def test_quality_index_of_a_crf():
     curve = [(40.0, 200.0), (20.0, 100.0), (30.0, 140.0)]
     assert [intra_quality(crf, curve) for crf in (0, 20, 25, 30, 35, 51)] == [20, 100, 120, 140, 170, 255]
     assert intra_quality(33, [(20.0, 77.0)]) == 77
-    assert [inter_quality(q, t) for q, t in ((0, 1), (30, 4), (250, 7))] == [
-        INTER_OFFSETS[1],
-        30 + INTER_OFFSETS[0],
+    assert [inter_quality(q, t, "psnr") for q, t in ((0, 1), (30, 4), (250, 7))] == [
+        INTER_OFFSETS["psnr"][1],
+        30 + INTER_OFFSETS["psnr"][0],
         255,
     ]
 
@@ -221,7 +221,7 @@ def test_quality_index_of_a_crf():
 def test_first_frames_of_short_groups_are_coarser():
     indices = [first_quality(100, frames) for frames in range(1, 40)]
     assert all(a >= b for a, b in itertools.pairwise(indices))
-    assert indices[0] > 100 + max(INTER_OFFSETS) and indices[LOOKAHEAD:] == [100] * (39 - LOOKAHEAD)
+    assert indices[0] > 100 + max(INTER_OFFSETS["psnr"]) and indices[LOOKAHEAD:] == [100] * (39 - LOOKAHEAD)
     assert first_quality(250, 1) == 255
 
 

@@ -63,7 +63,7 @@ def test_any_decoder_reads_every_preset(model, coded):
 def cost(group) -> float:
     """What an encoder minimises: each frame's error, and its bits at the price of a first frame's level, in steps^2."""
     frames = zip(group.frames, group.group.qualities, strict=True)
-    return sum(f.sse_y / step(quality) ** 2 + LEVEL_PRICES[0] * f.bits for f, quality in frames)
+    return sum(f.sse_y / step(quality) ** 2 + LEVEL_PRICES["psnr"][0] * f.bits for f, quality in frames)
 
 
 def test_a_second_look_pays(coded):

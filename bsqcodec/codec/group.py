@@ -167,7 +167,7 @@ class GroupEncoder:
         group = self._open
         if group is None or group.coder.planes is None:
             return None
-        price = motion_lambda(self._quality())
+        price = motion_lambda(self._quality(), self.model.tune)
         with stage("motion"):
             return estimate(target, group.coder.planes, price, group.field, self.search.motion)
 
@@ -175,7 +175,7 @@ class GroupEncoder:
         """Quality index of the next frame of the open group."""
         position = len(self._open.frames) if self._open else 0
         if position:
-            return inter_quality(self.quality, position)
+            return inter_quality(self.quality, position, self.model.tune)
         return first_quality(self.quality, min(ahead + 1, self.keyint))
 
     def _planes(self, frame: Frame) -> Planes:

@@ -168,7 +168,7 @@ class PredictiveCoder:
         if target is not None:
             wanted = pack(target).float()
             gain = _error(pixels(base), wanted) - _error(pixels(corrected), wanted)
-        price = LEVEL_PRICES[INTER] * step(quality) ** 2
+        price = LEVEL_PRICES[self.tune][INTER] * step(quality) ** 2
         with stage("coder"):
             changed = self.filters.code(coder, silent, gain, price)
         return torch.where(changed[..., None], corrected, base)

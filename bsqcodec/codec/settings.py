@@ -11,16 +11,19 @@ from bsqcodec.tokenizer.quality import step, x264_quality
 
 # Indices (28 an octave) by which the frames behind a group's first are coarser, by position modulo 4: what many frames
 # are predicted from is worth more bits, so first frames get most and every fourth frame more than its neighbours.
-INTER_OFFSETS = (10, 22, 18, 22)
+INTER_OFFSETS = {"psnr": (10, 22, 18, 22), "ms-ssim": (16, 30, 26, 30)}  # by tune
 # The same for first frames of groups that will be of 1, 2, 3 .. frames; an encoder looks as many frames ahead.
 SHORT_OFFSETS = (26, 24, 22, 20, 19, 18, 17, 16, 14, 12, 10, 8)
 LOOKAHEAD = len(SHORT_OFFSETS)
 # Steps^2 a bit is worth when levels are chosen, by kind: pyramid levels full .. 1/8, then inter frames (high-rate
 # theory: 0.115). An error of a small size is spread over many pixels, and a first frame is what a group's silent
-# tokens show.
-LEVEL_PRICES = (0.15, 0.05, 0.02, 0.01, 0.2)
+# tokens show. For MS-SSIM, whose steps of fine detail are larger, detail is better kept from first frames than sent.
+LEVEL_PRICES = {"psnr": (0.15, 0.05, 0.02, 0.01, 0.2), "ms-ssim": (0.1, 0.035, 0.015, 0.008, 0.35)}
 # Weight of chroma's squared error beside luma's, near that of (6Y + U + V) / 8 in dB where chroma is 9 dB better.
 CHROMA_ERROR = 5.0
+# Steps that a bit of motion is worth, by tune; fine detail, which MS-SSIM hardly sees, has larger steps than a frame's.
+# Half and twice as much cost 1 to 5 % (benchmarks/EXPERIMENTS.md).
+MOTION_PRICES = {"psnr": 0.4, "ms-ssim": 0.75}
 # --tune ms-ssim: how prices follow the variance (grey levels^2) of a token; one of MASK_VARIANCE keeps its.
 MASKED_KINDS = (0, 4)  # pictures of full size
 MASK_VARIANCE, MASK_STRENGTH, MASK_RANGE = 150.0, 0.3, (0.5, 3.0)
@@ -31,7 +34,7 @@ CUT_FLOOR, CUT_RATIO, CUT_ACTIVITY = 6.0, 2.5, 0.75  # grey levels; ratios
 def intra_quality(crf: float, curve: list[tuple[float, float]] | None = None) -> int:
     """Quality index of a group's first frame for a crf of 0..51, through a calibration curve of (crf, index) knots."""
     if not curve:
-        return max(0, min(255, round(x264_quality(crf)) - INTER_OFFSETS[0]))
+        return max(0, min(255, round(x264_quality(crf)) - INTER_OFFSETS["psnr"][0]))
     knots = sorted(curve)
     for (low, a), (high, b) in pairwise(knots):
         if crf <= high or (high, b) == knots[-1]:
@@ -44,17 +47,15 @@ def first_quality(intra: int, frames: int) -> int:
     return min(255, intra + SHORT_OFFSETS[frames - 1]) if frames <= LOOKAHEAD else intra
 
 
-def inter_quality(intra: int, position: int) -> int:
+def inter_quality(intra: int, position: int, tune: str) -> int:
     """Quality index of the frame `position` >= 1 frames behind a first frame of index `intra`."""
-    return min(255, intra + INTER_OFFSETS[position % len(INTER_OFFSETS)])
+    offsets = INTER_OFFSETS[tune]
+    return min(255, intra + offsets[position % len(offsets)])
 
 
-def motion_lambda(quality: int) -> float:
-    """Price of a bit of motion in grey levels of absolute difference: 0.4 steps of a quality index 0..255.
-
-    Measured: 0.2 and 0.8 steps cost about 1 % more (benchmarks/EXPERIMENTS.md).
-    """
-    return 0.4 * step(quality)
+def motion_lambda(quality: int, tune: str) -> float:
+    """Price of a bit of motion in grey levels of absolute difference, for a quality index 0..255."""
+    return MOTION_PRICES[tune] * step(quality)
 
 
 def level_prices(luma: Tensor, kind: int, tune: str) -> Tensor:
@@ -64,11 +65,11 @@ def level_prices(luma: Tensor, kind: int, tune: str) -> Tensor:
     """
     rows, columns = luma.shape[0] // 8, luma.shape[1] // 8
     if tune != "ms-ssim" or kind not in MASKED_KINDS:
-        return torch.full((rows, columns), LEVEL_PRICES[kind], device=luma.device)
+        return torch.full((rows, columns), LEVEL_PRICES[tune][kind], device=luma.device)
     tokens = luma.float().reshape(rows, 8, columns, 8)
     variance = tokens.var((1, 3), correction=0)
     hidden = ((2 * variance + SSIM_C2) / (2 * MASK_VARIANCE + SSIM_C2)) ** MASK_STRENGTH
-    return LEVEL_PRICES[kind] * hidden.clamp(*MASK_RANGE)
+    return LEVEL_PRICES[tune][kind] * hidden.clamp(*MASK_RANGE)
 
 
 def is_cut(luma: Tensor, cost: float, before: float | None) -> bool:

@@ -90,8 +90,8 @@ def analyse(model: Model, targets: list[Planes], quality: int) -> GroupLevels:
     qualities = [first_quality(quality, len(targets))]
     reference = coder.first(NoCoder(), qualities[0], targets[0])
     for target in targets[1:]:
-        qualities.append(inter_quality(quality, len(qualities)))
-        price = motion_lambda(qualities[-1])
+        qualities.append(inter_quality(quality, len(qualities), model.tune))
+        price = motion_lambda(qualities[-1], model.tune)
         fields.append(estimate(target, reference, price, fields[-1] if fields else None))
         reference = coder.next(NoCoder(), qualities[-1], fields[-1], target)
     count = len(model.first_levels) - 1

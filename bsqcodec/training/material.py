@@ -129,8 +129,8 @@ def roll_out(coder: RecordingCoder, frames: list[Planes], quality: int) -> list[
             coder.first(nowhere, quality, planes)
             continue
         assert coder.planes is not None
-        later = inter_quality(quality, i)
-        moved = estimate(planes, coder.planes, motion_lambda(later), fields[-1] if fields else None)
+        later = inter_quality(quality, i, coder.tune)
+        moved = estimate(planes, coder.planes, motion_lambda(later, coder.tune), fields[-1] if fields else None)
         coder.next(nowhere, later, moved, planes)
         fields.append(moved)
     return fields

@@ -14,7 +14,7 @@ from __future__ import annotations
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
@@ -26,6 +26,8 @@ from bsqcodec.frames import Frame, VideoInfo
 from bsqcodec.pictures import AnyPicture, as_frame
 
 if TYPE_CHECKING:
+    from torch import Tensor
+
     from bsqcodec.codec.uncoded import GroupLevels
 
 Levels = npt.NDArray[np.int16]
@@ -176,7 +178,7 @@ class Tokenizer:
         return self._model.name
 
     @checked
-    def encode(self, frames: Sequence[AnyPicture], crf: float = 28.0) -> Tokens:
+    def encode(self, frames: Sequence[AnyPicture] | npt.NDArray[Any] | Tensor, crf: float = 28.0) -> Tokens:
         """Tokens of 1..65535 frames of one size, as one group.
 
         frames: a video, RGB uint8 numpy [T, H, W, 3] or torch [T, 3, H, W] (or floating point 0..1), or a sequence of
@@ -248,7 +250,7 @@ def tokens_of(group: GroupLevels, width: int, height: int) -> Tokens:
     return Tokens(group.levels.cpu().numpy(), coarse, vectors, split, filters, tuple(group.qualities), width, height)
 
 
-def _frames(frames: Sequence[AnyPicture]) -> list[Frame]:
+def _frames(frames: Sequence[AnyPicture] | npt.NDArray[Any] | Tensor) -> list[Frame]:
     """The pictures as frames, checked: how many, and of one size."""
     if not 1 <= len(frames) <= MAX_FRAMES:
         raise UsageError(f"{len(frames)} frames: a group has 1..{MAX_FRAMES}")

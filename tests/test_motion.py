@@ -161,7 +161,7 @@ def test_search_recovers_a_known_shift(shift: tuple[int, int], effort: int) -> N
     reach = [abs(s) // 4 // 8 + 2 for s in shift]  # blocks that see beyond the frame's edge may do with less
     inner = found.vectors[reach[1] : 21 - reach[1], reach[0] : 27 - reach[0]]
     assert inner.numel() and (inner == truth.vectors[0, 0]).all()
-    assert psnr(compensate(reference, found)[0], current[0]) > 25
+    assert psnr(compensate(reference, found)[0], current[0]) > 24
 
 
 def test_search_separates_two_motions() -> None:

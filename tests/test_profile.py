@@ -73,7 +73,9 @@ class Products(TorchFunctionMode):
             return args[0].numel() * args[1].shape[0]
         if name in ("matmul", "__matmul__", "mm", "bmm"):
             return args[0].numel() * args[1].shape[-1]
-        assert not name.startswith(("einsum", "addmm", "baddbmm", "_int_mm"))
+        if name == "addmm":
+            return args[1].numel() * args[2].shape[-1]
+        assert not name.startswith(("einsum", "baddbmm", "_int_mm"))
         return 2 * args[0].numel() * args[1].shape[-2] if name == "scaled_dot_product_attention" else 0
 
 

@@ -33,7 +33,7 @@ from bsqcodec.codec.model import load_model, shipped_path
 from bsqcodec.frames import Frame, VideoInfo
 from bsqcodec.metrics import MS_SSIM_MIN_SIDE, compare
 from bsqcodec.presets import PRESETS
-from bsqcodec.tokenizer.transform import Planes
+from bsqcodec.training.calibrate import frames_of
 from bsqcodec.training.clips import find_sources, steady_excerpts
 
 METRICS = {"psnr": "PSNR", "ms_ssim": "MS-SSIM", "luma": "luma PSNR"}
@@ -102,18 +102,13 @@ def run(arguments: argparse.Namespace) -> None:
     rows: list[list[dict[str, float]]] = [[] for _ in clips]
     bar = tqdm(total=len(clips) * len(arguments.index), ascii=True, mininterval=5)
     for points, clip in zip(rows, clips, strict=True):
-        frames = [_frame(planes, i) for i, planes in enumerate(clip)]
+        frames = frames_of(clip)
         for index in arguments.index:
             points.append(measure(model, frames, index, arguments.preset))
             bar.update()
     bar.close()
     record = {"model": model.name, "set": arguments.set, "index": arguments.index, "clips": rows}
     arguments.out.write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
-
-
-def _frame(planes: Planes, pts: int) -> Frame:
-    y, u, v = (np.ascontiguousarray(plane.numpy()) for plane in planes)
-    return Frame(y, u, v, pts=pts)
 
 
 def show(reference: Path, others: list[Path]) -> None:

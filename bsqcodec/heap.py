@@ -13,7 +13,7 @@ _KEPT = 1 << 30
 
 def keep_freed_memory() -> None:
     """Large tensors come from the heap and stay there when they are freed; without it each is mapped, and its pages
-    cleared, anew. 4 to 8 % of the time of a decode. Does nothing where the C library is not glibc."""
+    cleared, anew. 1 to 8 % of the time of a decode. Does nothing where the C library is not glibc."""
     if not sys.platform.startswith("linux"):
         return
     mallopt = getattr(ctypes.CDLL(None), "mallopt", None)  # musl has none

@@ -27,7 +27,7 @@ RING = tuple((x, y) for y in (-1, 0, 1) for x in (-1, 0, 1) if x or y)
 CROSS = ((-1, 0), (1, 0), (0, -1), (0, 1))
 BORDER = 12  # luma pixels: a block that starts further outside sees only repeated edge samples
 SPLIT_BITS = 1.5  # bits a split costs beyond its vectors
-LAM_STEPS = 0.4  # lam in quantisation steps (`settings.motion_lambda`)
+LAM_STEPS = 0.4  # lam in quantisation steps, as for the tune psnr (`settings.MOTION_PRICES`); coarser ones for others
 BIT_PRICE = 0.2  # steps^2 a bit of a level is worth (`settings.LEVEL_PRICES`, inter frames)
 # A coefficient of c steps costs its square while it stays silent, and what its level's bits are worth once it does not.
 # Measured: 1 % fewer bits than SATD; 0.5 .. 1.4 and 0.3 .. 0.6 lie within 0.5 % of it (benchmarks/EXPERIMENTS.md).

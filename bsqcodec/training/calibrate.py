@@ -57,7 +57,7 @@ def calibrate(model: Model, data: Path, plan: Calibration) -> Curve:
         raise UsageError(f"{model.name}: a causal model has one quality; there is nothing to calibrate")
     sources = find_sources(data, validation=True)
     least = MS_SSIM_MIN_SIDE + 1 if model.tune == "ms-ssim" else 1
-    excerpts = [_frames(clip) for clip in steady_excerpts(sources, plan.clips, plan.frames, plan.side, least)]
+    excerpts = [frames_of(clip) for clip in steady_excerpts(sources, plan.clips, plan.frames, plan.side, least)]
     bar = tqdm(total=len(KNOTS) * (ROUNDS + 1) * len(excerpts), desc="calibrate", ascii=True, mininterval=5)
 
     def mean(measure: Callable[[list[Frame]], float]) -> float:
@@ -73,7 +73,8 @@ def calibrate(model: Model, data: Path, plan: Calibration) -> Curve:
     return complete(curve)
 
 
-def _frames(clip: list[Planes]) -> list[Frame]:
+def frames_of(clip: list[Planes]) -> list[Frame]:
+    """A clip's planes as frames, shown one after another."""
     frames = []
     for i, planes in enumerate(clip):
         y, u, v = (np.ascontiguousarray(plane.numpy()) for plane in planes)

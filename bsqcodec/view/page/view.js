@@ -15,7 +15,7 @@
   let cut = 50; // % of the width left of the divider
   let layer = "none";
   let current = 0; // index in `frames`
-  let drawn = -1; // index of the frame the canvas shows
+  let presented = 0; // index of the frame the video has a picture of; a seek ends before its picture is there
 
   const bytes = (text) => Uint8Array.from(atob(text), (letter) => letter.charCodeAt(0));
   const inflated = (text) =>
@@ -47,8 +47,7 @@
     if (layer === "bits" || layer === "both") drawHeat(below);
     if (layer === "motion" || layer === "both") drawMotion();
     if (split > 0) ink.drawImage(video, 0, 0, split, height, 0, 0, split, height);
-    drawn = current;
-    canvas.dataset.frame = String(current);
+    canvas.dataset.frame = String(presented);
   };
   const drawHeat = (below) => {
     const pen = heat.getContext("2d");
@@ -120,9 +119,12 @@
     return low;
   };
   const show = (index) => {
-    current = index;
+    presented = index;
+    if (!video.paused) {
+      current = index;
+      tell();
+    }
     draw();
-    tell();
   };
   const go = (index) => {
     video.pause();
@@ -134,11 +136,11 @@
   const follow = () => {
     if (video.requestVideoFrameCallback) {
       video.requestVideoFrameCallback((_now, { mediaTime }) => {
-        if (!video.paused) show(indexAt(mediaTime));
+        show(indexAt(mediaTime));
         follow();
       });
     } else {
-      if (!video.paused && indexAt(video.currentTime) !== drawn) show(indexAt(video.currentTime));
+      if (!video.seeking && indexAt(video.currentTime) !== presented) show(indexAt(video.currentTime));
       requestAnimationFrame(follow);
     }
   };
@@ -224,7 +226,7 @@
       });
     }
     for (const name of ["play", "pause", "ended"]) video.addEventListener(name, playing);
-    video.addEventListener("seeked", () => { if (video.paused) draw(); });
+    video.addEventListener("seeked", () => { if (video.paused) draw(); }); // to the same frame brings no new picture
     video.addEventListener("error", () => fail("The browser cannot decode the H.264 video of this page; try another."));
   };
 

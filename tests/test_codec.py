@@ -18,7 +18,16 @@ from hypothesis import strategies as st
 import bsqcodec
 from bsqcodec.codec import EncodedGroup, GroupEncoder, Model, check_model, decode_group, load_model
 from bsqcodec.codec.model import ModelConfig, save_model
-from bsqcodec.codec.settings import INTER_OFFSETS, LOOKAHEAD, first_quality, inter_quality, intra_quality, is_cut
+from bsqcodec.codec.settings import (
+    INTER_OFFSETS,
+    LOOKAHEAD,
+    TAIL_OFFSETS,
+    first_quality,
+    inter_quality,
+    intra_quality,
+    is_cut,
+    tail_quality,
+)
 from bsqcodec.container import Group, StreamHeader, StreamReader
 from bsqcodec.errors import BitstreamError, DeviceError, UsageError, WeightsMismatchError
 from bsqcodec.frames import Frame, VideoInfo
@@ -211,7 +220,7 @@ def test_quality_index_of_a_crf():
     curve = [(40.0, 200.0), (20.0, 100.0), (30.0, 140.0)]
     assert [intra_quality(crf, curve) for crf in (0, 20, 25, 30, 35, 51)] == [20, 100, 120, 140, 170, 255]
     assert intra_quality(33, [(20.0, 77.0)]) == 77
-    assert [inter_quality(q, t, "psnr") for q, t in ((0, 1), (30, 4), (250, 7))] == [
+    assert [inter_quality(q, t, "psnr") for q, t in ((0, 1), (30, 8), (250, 7))] == [
         INTER_OFFSETS["psnr"][1],
         30 + INTER_OFFSETS["psnr"][0],
         255,
@@ -225,13 +234,23 @@ def test_first_frames_of_short_groups_are_coarser():
     assert first_quality(250, 1) == 255
 
 
+@pytest.mark.parametrize("tune", TAIL_OFFSETS)
+def test_the_few_frames_left_at_the_end_are_coarser_still(tune):
+    indices = [tail_quality(100, frames, 32, tune) for frames in range(1, 33)]
+    assert all(a >= b for a, b in itertools.pairwise(indices))
+    assert all(index > first_quality(100, frames) for frames, index in enumerate(indices[:6], 1))
+    assert indices[6:] == [first_quality(100, frames) for frames in range(7, 33)]
+    assert [tail_quality(100, frames, 4, tune) for frames in (1, 2)] == [first_quality(100, 1), first_quality(100, 2)]
+    assert tail_quality(250, 1, 32, tune) == 255
+
+
 def test_the_last_group_of_a_video_knows_that_it_is_short(weights, tmp_path):
     source, coded = tmp_path / "in.y4m", tmp_path / "out.bsq"
     source.write_bytes(clips.y4m_bytes(LOOKAHEAD + 4, 16, 16))
     bsqcodec.encode(source, coded, keyint=LOOKAHEAD + 2, crf=28, weights=weights, device="cpu")
     with coded.open("rb") as file:
         long, short = [group.qualities for group in StreamReader(file) if isinstance(group, Group)]
-    assert len(short) == 2 and short[0] == first_quality(long[0], 2)
+    assert len(short) == 2 and short[0] == tail_quality(long[0], 2, LOOKAHEAD + 2, "psnr")
     assert short[1] == long[1]
 
 

@@ -18,7 +18,15 @@ from bsqcodec.codec.causal import decode_causal, encode_causal
 from bsqcodec.codec.filtering import Flags
 from bsqcodec.codec.model import Model
 from bsqcodec.codec.predictive import PredictiveCoder
-from bsqcodec.codec.settings import LOOKAHEAD, first_quality, inter_quality, intra_quality, is_cut, motion_lambda
+from bsqcodec.codec.settings import (
+    LOOKAHEAD,
+    first_quality,
+    inter_quality,
+    intra_quality,
+    is_cut,
+    motion_lambda,
+    tail_quality,
+)
 from bsqcodec.container import Group
 from bsqcodec.entropy import BitDecoder, BitEncoder
 from bsqcodec.errors import BitstreamError
@@ -176,7 +184,10 @@ class GroupEncoder:
         position = len(self._open.frames) if self._open else 0
         if position:
             return inter_quality(self.quality, position, self.model.tune)
-        return first_quality(self.quality, min(ahead + 1, self.keyint))
+        frames = min(ahead + 1, self.keyint)
+        if self.first_frame > 0:
+            return tail_quality(self.quality, frames, self.keyint, self.model.tune)
+        return first_quality(self.quality, frames)
 
     def _planes(self, frame: Frame) -> Planes:
         return pad_planes(to_planes(frame, self.model.device), self.h, self.w)

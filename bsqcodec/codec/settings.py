@@ -9,12 +9,16 @@ from torch import Tensor
 
 from bsqcodec.tokenizer.quality import step, x264_quality
 
-# Indices (28 an octave) by which the frames behind a group's first are coarser, by position modulo 4: what many frames
-# are predicted from is worth more bits, so first frames get most and every fourth frame more than its neighbours.
-INTER_OFFSETS = {"psnr": (10, 22, 18, 22), "ms-ssim": (16, 30, 26, 30)}  # by tune
+# Indices (28 an octave) by which the frames behind a group's first are coarser, by tune and position modulo 8: what many
+# frames are predicted from is worth more bits, so first frames get most, every eighth frame more than its neighbours.
+INTER_OFFSETS = {"psnr": (8, 24, 20, 24, 14, 24, 20, 24), "ms-ssim": (12, 34, 30, 34, 20, 34, 30, 34)}
 # The same for first frames of groups that will be of 1, 2, 3 .. frames; an encoder looks as many frames ahead.
 SHORT_OFFSETS = (26, 24, 22, 20, 19, 18, 17, 16, 14, 12, 10, 8)
 LOOKAHEAD = len(SHORT_OFFSETS)
+# The same, by tune, where 1, 2, 3 .. frames are left behind a video's last full group and are no more than a TAIL_PART
+# of it: so few frames deserve few of the video's bits, as x264's macroblock tree has it too.
+TAIL_OFFSETS = {"psnr": (42, 32, 28, 26, 22, 20), "ms-ssim": (48, 46, 42, 38, 30, 24)}
+TAIL_PART = 5
 # Steps^2 a bit is worth when levels are chosen, by kind: pyramid levels full .. 1/8, then inter frames (high-rate
 # theory: 0.115). An error of a small size is spread over many pixels, and a first frame is what a group's silent
 # tokens show. For MS-SSIM, whose steps of fine detail are larger, detail is better kept from first frames than sent.
@@ -45,6 +49,14 @@ def intra_quality(crf: float, curve: list[tuple[float, float]] | None = None) ->
 def first_quality(intra: int, frames: int) -> int:
     """Quality index of the first frame of a group of `frames` >= 1 frames, where a long group's is `intra`."""
     return min(255, intra + SHORT_OFFSETS[frames - 1]) if frames <= LOOKAHEAD else intra
+
+
+def tail_quality(intra: int, frames: int, keyint: int, tune: str) -> int:
+    """Quality index of the first of the `frames` >= 1 frames that are left behind groups of keyint frames."""
+    offsets = TAIL_OFFSETS[tune]
+    if frames <= min(len(offsets), keyint // TAIL_PART):
+        return min(255, intra + offsets[frames - 1])
+    return first_quality(intra, frames)
 
 
 def inter_quality(intra: int, position: int, tune: str) -> int:

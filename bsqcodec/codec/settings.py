@@ -9,8 +9,8 @@ from torch import Tensor
 
 from bsqcodec.tokenizer.quality import step, x264_quality
 
-# Indices (28 an octave) by which the frames behind a group's first are coarser, by tune and position modulo 8: what many
-# frames are predicted from is worth more bits, so first frames get most, every eighth frame more than its neighbours.
+# Indices (28 an octave) by which the frames behind a group's first are coarser, by tune and position modulo 8: what
+# many frames are predicted from is worth more bits, so first frames get most, every eighth more than its neighbours.
 INTER_OFFSETS = {"psnr": (8, 24, 20, 24, 14, 24, 20, 24), "ms-ssim": (12, 34, 30, 34, 20, 34, 30, 34)}
 # The same for first frames of groups that will be of 1, 2, 3 .. frames; an encoder looks as many frames ahead.
 SHORT_OFFSETS = (26, 24, 22, 20, 19, 18, 17, 16, 14, 12, 10, 8)

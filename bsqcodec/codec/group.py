@@ -260,8 +260,14 @@ def to_planes(frame: Frame, device: torch.device) -> Planes:
     """A frame's planes as uint8 tensors on a device; those of a `bsqcodec.tensors.DeviceFrame` where they are."""
     if (held := getattr(frame, "tensors", None)) is not None:
         return held[0].to(device), held[1].to(device), held[2].to(device)
-    y, u, v = (_uploaded(torch.from_numpy(np.ascontiguousarray(p)), device) for p in (frame.y, frame.u, frame.v))
+    y, u, v = (_uploaded(_tensor(plane), device) for plane in (frame.y, frame.u, frame.v))
     return y, u, v
+
+
+def _tensor(plane: np.ndarray) -> Tensor:
+    """The samples of a plane; a copy where torch would warn of memory that must not be written."""
+    whole = np.ascontiguousarray(plane)
+    return torch.from_numpy(whole if whole.flags.writeable else whole.copy())
 
 
 def _uploaded(plane: Tensor, device: torch.device) -> Tensor:

@@ -273,3 +273,32 @@ def test_commit_is_that_of_the_working_tree_only(tmp_path: Path) -> None:
     assert commit_of(tmp_path) == f"{clean}-dirty"
     (tmp_path / "inside").mkdir()
     assert commit_of(tmp_path / "inside") is None
+
+
+SLOW_START = """
+import signal, sys, time
+from multiprocessing.popen_spawn_posix import Popen
+from bsqcodec.bench.children import messages_of
+
+launch = Popen._launch
+def slowly(self, process):
+    print("starting", flush=True)
+    time.sleep(1)
+    launch(self, process)
+Popen._launch = slowly
+print(list(messages_of("a range", range, 3)), flush=True)
+time.sleep(30)
+"""
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="processes of Windows know no SIGTERM")
+def test_a_process_that_is_ended_while_it_starts_another_leaves_no_traceback() -> None:
+    process = subprocess.Popen(
+        [sys.executable, "-c", SLOW_START], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
+    assert process.stdout is not None and process.stdout.readline() == "starting\n"
+    process.terminate()
+    begin = time.monotonic()
+    out, errors = process.communicate(timeout=30)
+    assert process.returncode == -signal.SIGTERM and time.monotonic() - begin > 0.5  # the start was finished first
+    assert "Traceback" not in errors and out == ""

@@ -19,19 +19,21 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
 
-import av
 import x264
 
 import bsqcodec
 from bsqcodec.frames import Frame
 from bsqcodec.progress import Progress
+from bsqcodec.video import create_video, open_video
 
 ROOT = Path(__file__).resolve().parent.parent
 CLIPS = [ROOT / "bsqcodec" / "bench" / "data" / f"{name}_640x360.mp4" for name in ("bee", "butterfly", "flower")]
 RATE = Fraction(24)
+TASK = b"ray::_do"  # how Ray names a process that does a task of `bsqcodec.parallel.cluster`; its agents are others
 
 
 def pictures() -> Iterator[Frame]:
@@ -44,27 +46,22 @@ def pictures() -> Iterator[Frame]:
 
 def write_video(path: Path, count: int) -> None:
     """A lossless video of `count` frames."""
-    with av.open(str(path), "w") as out:
-        stream = out.add_stream("ffv1", rate=RATE)
+    with open_video(CLIPS[0], limit=1) as clip:
+        info = replace(clip.info, fps=RATE, time_base=1 / RATE)
+    with create_video(path, info, codec="ffv1") as video:
         for number, frame in enumerate(itertools.islice(pictures(), count)):
-            if number == 0:
-                stream.height, stream.width = frame.y.shape
-                stream.pix_fmt = "yuv420p"
-            picture = x264.to_picture(frame)
-            picture.pts = number
-            out.mux(stream.encode(picture))
-        out.mux(stream.encode(None))
+            video.write(replace(frame, pts=number, duration=1))
 
 
 def workers_at_work() -> list[int]:
-    """Processes of Ray that have a task, by the name Ray gives them meanwhile."""
+    """Process ids of Ray's workers that code a group."""
     found = []
     for folder in Path("/proc").glob("[0-9]*"):
         try:
             name = (folder / "cmdline").read_bytes().split(b"\0")[0]
         except OSError:  # it has ended
             continue
-        if name.startswith(b"ray::") and not name.startswith(b"ray::IDLE"):
+        if name == TASK:
             found.append(int(folder.name))
     return found
 

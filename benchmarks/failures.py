@@ -24,6 +24,7 @@ from PIL import Image, ImageDraw, ImageFont
 
 import bsqcodec
 from bsqcodec.bench.bd import bd_rate
+from bsqcodec.bench.quality import ms_ssim_db
 from bsqcodec.frames import Frame
 from bsqcodec.metrics import Quality, compare
 
@@ -37,14 +38,15 @@ CAPTION, GAP = 20, 4  # px
 GRAIN = 10.0  # standard deviation in grey levels
 PAN = 23  # px a frame
 BLACK, GREY = 16, 128
-LINES = "In the beginning every frame was whole. Then came motion, and with it the vector."
+LINE = "In the beginning every frame was whole. Then came motion, and with it the vector."
 
+# y [HEIGHT, WIDTH]; u, v [HEIGHT / 2, WIDTH / 2]
 Planes = tuple[npt.NDArray[np.uint8], npt.NDArray[np.uint8], npt.NDArray[np.uint8]]
 
 
 @dataclass(frozen=True)
 class Row:
-    """What came of a case. psnr, ms_ssim: BD-rates in %, None where curves do not overlap; shown: pictures of PART."""
+    """What came of a case. psnr, ms_ssim: BD-rates in %, None without overlap; shown: captions and pictures."""
 
     name: str
     psnr: float | None
@@ -73,12 +75,12 @@ def grain(clip: list[Frame], t: int) -> Planes:
 
 def text(_clip: list[Frame], t: int) -> Planes:
     """Small white lines on black, three samples up in a frame."""
-    sheet = Image.new("L", (WIDTH, HEIGHT), BLACK)
-    draw, font = ImageDraw.Draw(sheet), ImageFont.load_default(size=11)
-    for line in range(30):
-        draw.text((12 + 5 * (line % 4), 14 * line - 3 * t), LINES[line % 7 :], fill=235, font=font)
+    page = Image.new("L", (WIDTH, HEIGHT), BLACK)
+    draw, font = ImageDraw.Draw(page), ImageFont.load_default(size=11)
+    for row in range(30):
+        draw.text((12 + 5 * (row % 4), 14 * row - 3 * t), LINE[row % 7 :], fill=235, font=font)
     flat = np.full((HEIGHT // 2, WIDTH // 2), GREY, np.uint8)
-    return np.asarray(sheet), flat, flat
+    return np.asarray(page), flat, flat
 
 
 def fade(clip: list[Frame], t: int) -> Planes:
@@ -139,11 +141,11 @@ def measure(name: str, frames: list[Frame], crfs: Sequence[float]) -> Row:
 
 
 def decibels(quality: Quality, metric: str) -> float:
-    """PSNR, or MS-SSIM as -10 log10(1 - value)."""
+    """PSNR (6Y+U+V)/8 or MS-SSIM of the luma, in dB."""
     if metric == "psnr":
         return quality.psnr
     assert quality.ms_ssim is not None
-    return float(-10 * np.log10(max(1e-9, 1 - quality.ms_ssim)))
+    return ms_ssim_db(quality.ms_ssim)
 
 
 def part(frame: Frame) -> Image.Image:

@@ -276,7 +276,7 @@ def test_commit_is_that_of_the_working_tree_only(tmp_path: Path) -> None:
 
 
 SLOW_START = """
-import signal, sys, time
+import time
 from multiprocessing.popen_spawn_posix import Popen
 from bsqcodec.bench.children import messages_of
 
@@ -286,7 +286,7 @@ def slowly(self, process):
     time.sleep(1)
     launch(self, process)
 Popen._launch = slowly
-print(list(messages_of("a range", range, 3)), flush=True)
+print(list(messages_of("a list", iter, [1, 2])), flush=True)
 time.sleep(30)
 """
 

@@ -17,6 +17,7 @@ from hypothesis import strategies as st
 
 import bsqcodec
 from bsqcodec.codec import EncodedGroup, GroupEncoder, Model, check_model, decode_group, load_model
+from bsqcodec.codec.group import to_planes
 from bsqcodec.codec.model import ModelConfig, save_model
 from bsqcodec.codec.settings import (
     INTER_OFFSETS,
@@ -252,6 +253,19 @@ def test_the_last_group_of_a_video_knows_that_it_is_short(weights, tmp_path):
         long, short = [group.qualities for group in StreamReader(file) if isinstance(group, Group)]
     assert len(short) == 2 and short[0] == tail_quality(long[0], 2, LOOKAHEAD + 2, "psnr")
     assert short[1] == long[1]
+
+
+def test_planes_that_must_not_be_written_are_taken_without_a_warning(recwarn):
+    frame = frames_of([scene(0, 16, 16)])[0]
+    for plane in (frame.y, frame.u, frame.v):
+        plane.flags.writeable = False
+    torch.set_warn_always(True)  # else torch warns but once in a process
+    try:
+        planes = to_planes(frame, torch.device("cpu"))
+    finally:
+        torch.set_warn_always(False)
+    assert not recwarn.list
+    assert np.array_equal(planes[0].numpy(), frame.y)
 
 
 # --- cuts ----------------------------------------------------------------------------------------

@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from bsqcodec.errors import BsqError
+from bsqcodec.signals import held, taken
 
 T = TypeVar("T")
 
@@ -43,7 +44,7 @@ def messages_of(what: str, work: Callable[..., Iterator[T]], *args: Any) -> Gene
     here, there = context.Pipe()
     process = context.Process(target=_serve, args=(there, what, work, args), daemon=True)
     try:
-        with _undisturbed():
+        with held(signal.SIGINT, signal.SIGTERM):
             process.start()
         there.close()
         while not isinstance(message := _ask(here, process, what), _End):
@@ -55,19 +56,6 @@ def messages_of(what: str, work: Callable[..., Iterator[T]], *args: Any) -> Gene
             process.kill()
             process.join()
         here.close()
-
-
-@contextlib.contextmanager
-def _undisturbed() -> Iterator[None]:
-    """SIGTERM waits: a process whose parent ends while it tells it what to do would leave a traceback."""
-    if not hasattr(signal, "pthread_sigmask"):  # Windows
-        yield
-        return
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
-    try:
-        yield
-    finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 def _ask(here: Connection[Any, Any], process: multiprocessing.process.BaseProcess, what: str) -> Any:
@@ -83,8 +71,7 @@ def _ask(here: Connection[Any, Any], process: multiprocessing.process.BaseProces
 
 def _serve(there: Connection[Any, Any], what: str, work: Callable[..., Iterator[Any]], args: tuple[Any, ...]) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    if hasattr(signal, "pthread_sigmask"):
-        signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGTERM})
+    taken(signal.SIGTERM)
     end_with_parent()
     end = _End()
     messages = work(*args)

@@ -10,13 +10,13 @@ from torch import Tensor
 from bsqcodec.tokenizer.quality import step, x264_quality
 
 # Indices (28 an octave) by which the frames behind a group's first are coarser, by tune and position modulo 8: what
-# many frames are predicted from is worth more bits, so first frames get most, every eighth more than its neighbours.
+# many frames are predicted from is worth more bits, so first frames get most, and every fourth and eighth more.
 INTER_OFFSETS = {"psnr": (8, 24, 20, 24, 14, 24, 20, 24), "ms-ssim": (12, 34, 30, 34, 20, 34, 30, 34)}
 # The same for first frames of groups that will be of 1, 2, 3 .. frames; an encoder looks as many frames ahead.
 SHORT_OFFSETS = (26, 24, 22, 20, 19, 18, 17, 16, 14, 12, 10, 8)
 LOOKAHEAD = len(SHORT_OFFSETS)
-# The same, by tune, where 1, 2, 3 .. frames are left behind a video's last full group and are no more than a TAIL_PART
-# of it: so few frames deserve few of the video's bits, as x264's macroblock tree has it too.
+# The same, by tune, where 1, 2, 3 .. frames are left at a video's end, no more than 1 / TAIL_PART of keyint: so few
+# frames deserve few of the video's bits, as x264's macroblock tree has it too.
 TAIL_OFFSETS = {"psnr": (42, 32, 28, 26, 22, 20), "ms-ssim": (48, 46, 42, 38, 30, 24)}
 TAIL_PART = 5
 # Steps^2 a bit is worth when levels are chosen, by kind: pyramid levels full .. 1/8, then inter frames (high-rate
@@ -52,7 +52,7 @@ def first_quality(intra: int, frames: int) -> int:
 
 
 def tail_quality(intra: int, frames: int, keyint: int, tune: str) -> int:
-    """Quality index of the first of the `frames` >= 1 frames that are left behind groups of keyint frames."""
+    """Quality index of the first of the `frames` >= 1 frames left behind groups of keyint frames."""
     offsets = TAIL_OFFSETS[tune]
     if frames <= min(len(offsets), keyint // TAIL_PART):
         return min(255, intra + offsets[frames - 1])

@@ -5,8 +5,7 @@ from __future__ import annotations
 import multiprocessing
 import signal
 from collections import deque
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from multiprocessing.connection import Connection, wait
 from multiprocessing.context import SpawnProcess
 from typing import Any
@@ -15,6 +14,7 @@ from bsqcodec.codec import Model
 from bsqcodec.errors import WorkerError
 from bsqcodec.heap import keep_freed_memory
 from bsqcodec.parallel.tasks import Setup, Task, attempt
+from bsqcodec.signals import held
 
 _PATIENCE = 5.0  # seconds a process that was told to end is waited for
 
@@ -48,7 +48,7 @@ class LocalWorkers:
         context = multiprocessing.get_context("spawn")
         ours, theirs = context.Pipe()
         process = context.Process(target=_work, args=(theirs, setup), daemon=True)
-        with _interrupts_held():
+        with held(signal.SIGINT):  # which reaches all processes of a terminal; the run's own ends these
             process.start()
             self._processes[ours] = process
         theirs.close()
@@ -129,16 +129,3 @@ def _work(connection: Connection, setup: Setup) -> None:
             connection.send((ticket, *attempt(task, setup, models)))
     except (EOFError, OSError):  # the run is over
         return
-
-
-@contextmanager
-def _interrupts_held() -> Iterator[None]:
-    """Ctrl-C reaches all processes of a terminal; those started here never take it, the run's own ends them."""
-    if not hasattr(signal, "pthread_sigmask"):  # Windows
-        yield
-        return
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
-    try:
-        yield
-    finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, before)

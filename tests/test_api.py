@@ -17,6 +17,7 @@ import numpy as np
 import pytest
 
 import bsqcodec
+from bsqcodec import codec as room  # before the stand-in takes its place: a second import would make a second module
 from bsqcodec.colour import to_rgb
 from bsqcodec.errors import BitstreamError, DeviceError, TruncatedError, UsageError, VideoError, WeightsMismatchError
 from bsqcodec.frames import Frame, VideoInfo
@@ -65,12 +66,9 @@ def test_import_is_lazy_and_every_name_resolves():
         _ = bsqcodec.nothing
 
 
-def test_the_stand_in_has_the_shape_of_the_real_room(monkeypatch):
+def test_the_stand_in_has_the_shape_of_the_real_room():
     fake = sys.modules["bsqcodec.codec"]
-    monkeypatch.delitem(sys.modules, "bsqcodec.codec")
-    room = importlib.import_module("bsqcodec.codec")
-    if not hasattr(room, "GroupEncoder"):
-        pytest.skip("the codec room has no encoder")
+    assert fake is not room
     for name in ("load_model", "check_model", "decode_group", "GroupEncoder"):
         real, ours = (inspect.signature(getattr(module, name)).parameters for module in (room, fake))
         assert [(p.name, p.kind) for p in real.values()] == [(p.name, p.kind) for p in ours.values()], name

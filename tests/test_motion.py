@@ -22,6 +22,7 @@ from bsqcodec.motion import (
     encode_field,
     estimate,
     field_bits,
+    search,
     tables_from_counts,
 )
 from bsqcodec.motion.compensate import CHROMA_TAPS, LUMA_TAPS
@@ -184,6 +185,25 @@ def test_search_leaves_flat_and_still_content_alone(level: int) -> None:
         field = estimate(planes, planes, 8.0)
         assert not field.vectors.any() and not field.split.any() and field.cost == 0
         assert field_bits(field, None, TABLES) < 40
+
+
+def test_only_blocks_with_an_error_worth_bits_are_refined(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where nothing is worth it the search ends at whole pixels; a part of the blocks is measured as all of them."""
+    rng = np.random.default_rng(8)
+    back, front = texture(rng, 128, 160), texture(rng, 128, 160)
+    current = back.clone()
+    current[44:92, 48:96] = front[40:88, 40:88]
+    field = estimate(as_planes(current), as_planes(back), 4.0)
+    assert field.split.any() and (field.vectors % 4).any()
+    work = search._Matcher(current, back, 4.0)
+    blocks = torch.tensor([0, 17, 33])
+    vectors = torch.from_numpy(rng.integers(-9, 9, (3, 4, 80, 2), np.int32))
+    whole = work.distortions(vectors, True)
+    assert torch.equal(work.part(blocks).distortions(vectors[:, :, blocks], True), whole[..., blocks])
+    for floor in ("REFINE_FLOOR", "SPLIT_FLOOR"):
+        monkeypatch.setattr(search, floor, 1e9)
+    coarse = estimate(as_planes(current), as_planes(back), 4.0)
+    assert not coarse.split.any() and not (coarse.vectors % 4).any()
 
 
 def test_price_of_bits_buys_smoothness() -> None:

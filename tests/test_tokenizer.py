@@ -302,6 +302,22 @@ def test_untrained_tokenizer_is_the_dct() -> None:
         assert float((back - target).abs().max()) <= worst + 1 / 16
 
 
+def test_what_an_encoder_rounds_away_is_little() -> None:
+    """Without gradients products may be of bfloat16; latents move by a small part of what the network corrects."""
+    torch.manual_seed(3)
+    tokenizer = PredictiveTokenizer(PredictiveConfig(**SMALL)).eval().requires_grad_(False)
+    torch.nn.init.normal_(tokenizer.encoder.head.weight, std=0.05)
+    target, prediction = (transform.pack(planes(3, 4, seed)).float()[None] for seed in (1, 2))
+    which = torch.tensor([150]), torch.tensor([INTER])
+    exact = tokenizer.latents(target, prediction, *which)
+    with torch.inference_mode():
+        rounded = tokenizer.latents(target, prediction, *which)
+        again = tokenizer.latents(target, prediction, *which)
+    correction = (exact - tokenizer.coefficients(target - prediction, which[0])).abs().mean()
+    assert rounded.dtype == torch.float32 and torch.equal(rounded, again)
+    assert correction > 0.1 and float((rounded - exact).abs().mean()) < 0.05 * float(correction)
+
+
 def test_dequantise_adds_the_learned_offsets_away_from_zero() -> None:
     tokenizer = PredictiveTokenizer(PredictiveConfig(**SMALL)).eval().requires_grad_(False)
     tokenizer.decoder.offset.copy_(torch.arange(96 * 3).reshape(96, 3) / 1000)

@@ -15,6 +15,7 @@ pixels.
 
 from __future__ import annotations
 
+from copy import copy
 from dataclasses import dataclass, replace
 
 import torch
@@ -27,6 +28,9 @@ RING = tuple((x, y) for y in (-1, 0, 1) for x in (-1, 0, 1) if x or y)
 CROSS = ((-1, 0), (1, 0), (0, -1), (0, 1))
 BORDER = 12  # luma pixels: a block that starts further outside sees only repeated edge samples
 SPLIT_BITS = 1.5  # bits a split costs beyond its vectors
+# Bits that the residual of a 16x16 block must come to before finer vectors, or a split, are looked for: below, a change
+# hardly pays for itself. At usual qualities that is a third of the blocks, or a fifth.
+REFINE_FLOOR, SPLIT_FLOOR = 8.0, 40.0
 LAM_STEPS = 0.4  # lam in quantisation steps, as for the tune psnr (`settings.MOTION_PRICES`); coarser ones for others
 BIT_PRICE = 0.2  # steps^2 a bit of a level is worth (`settings.LEVEL_PRICES`, inter frames)
 # A coefficient of c steps costs its square while it stays silent, and what its level's bits are worth once it does not.
@@ -125,6 +129,17 @@ class _Matcher:
         whole = functional.pad(luma, padding).reshape(self.h16, 2, 8, self.w16, 2, 8)
         return whole.permute(1, 4, 0, 3, 2, 5).reshape(4, self.h16 * self.w16, 64)
 
+    def part(self, blocks: Tensor) -> _Matcher:
+        """The same for some of the blocks alone, by number (int64 [m]): only distortions make sense there."""
+        part = copy(self)
+        part.x, part.y, part.exists = self.x[:, blocks], self.y[:, blocks], self.exists[:, blocks]
+        part.target = self.target[:, blocks]
+        return part
+
+    def above(self, distortion: Tensor, bits: float) -> Tensor:
+        """Numbers of the blocks whose distortion [M] is worth more than so many bits: int64 [m]."""
+        return (distortion > self.lam * bits).nonzero()[:, 0]
+
     def distortions(self, vectors: Tensor, residual: bool) -> Tensor:
         """int32 [K, 4, M, 2] or [K, 1, M, 2] -> float [K, 4, M], 0 for blocks that do not exist."""
         return torch.stack([self._distortion(one, residual) for one in vectors])
@@ -135,7 +150,7 @@ class _Matcher:
         phase = (vectors[..., 1] & 3) * 4 + (vectors[..., 0] & 3)
         start = phase * self.planes[0].numel() + y * self.stride + x
         index = (start[..., None] + self.inside).reshape(-1)
-        error = self.planes.reshape(-1).index_select(0, index).float().reshape(4, -1, 64).sub_(self.target)
+        error = self.planes.reshape(-1).index_select(0, index).float().reshape(*start.shape, 64).sub_(self.target)
         cost = self.residual_cost(error @ self.hadamard) if residual else error.abs_().sum(-1)
         return cost * self.exists
 
@@ -165,14 +180,22 @@ class _Matcher:
         """[M, 2] -> [M, 2], what the neighbours predict."""
         return predict_vectors(self.grid(vectors)).reshape(-1, 2)
 
-    def best(self, candidates: Tensor, vectors: Tensor, distortion: Tensor, residual: bool) -> tuple[Tensor, Tensor]:
+    def best(
+        self, candidates: Tensor, vectors: Tensor, distortion: Tensor, residual: bool, floor: float | None = None
+    ) -> tuple[Tensor, Tensor]:
         """Replace vectors [M, 2] of distortion [M] by better ones among candidates [K, M, 2]; returns both anew.
 
-        Equal costs keep what is there. Blocks change like the squares of a chessboard, half of them at a time,
-        because the price of a vector depends on its neighbours and two of them may otherwise swap for ever.
+        floor: bits that a block's distortion must be worth to be looked at, if anything. Equal costs keep what is
+        there. Blocks change like the squares of a chessboard, half of them at a time, because the price of a vector
+        depends on its neighbours and two of them may otherwise swap for ever.
         """
         candidates = candidates.clamp(-VECTOR_LIMIT, VECTOR_LIMIT)
-        errors = self.distortions(candidates[:, None], residual).sum(1)  # [K, M]
+        if floor is None:
+            errors = self.distortions(candidates[:, None], residual).sum(1)  # [K, M]
+        else:
+            blocks = self.above(distortion, floor)
+            errors = candidates.new_full(candidates.shape[:2], torch.inf, dtype=torch.float32)
+            errors[:, blocks] = self.part(blocks).distortions(candidates[:, None, blocks], residual).sum(1)
         for colour in (0, 1):
             expected = self.prediction(vectors)
             price = errors + self.lam * self.bits(candidates, expected)
@@ -321,10 +344,10 @@ def _sub_pixel(work: _Matcher, plan: _Effort, vectors: Tensor) -> Tensor:
     """Refine vectors [M, 2] to quarter pixels by SATD."""
     distortion = work.distortions(vectors[None, None], True).sum(1)[0]
     for step in (2, 1):
-        vectors, distortion = work.best(_around(vectors, RING, step), vectors, distortion, True)
+        vectors, distortion = work.best(_around(vectors, RING, step), vectors, distortion, True, REFINE_FLOOR)
     for _ in range(plan.final_sweeps):
         vectors, distortion = _sweep(work, 1, vectors, distortion, True)
-        vectors, distortion = work.best(_around(vectors, CROSS, 1), vectors, distortion, True)
+        vectors, distortion = work.best(_around(vectors, CROSS, 1), vectors, distortion, True, REFINE_FLOOR)
     return _sweep(work, 1, vectors, distortion, True)[0]
 
 
@@ -344,23 +367,35 @@ def _around(vectors: Tensor, ring: tuple[tuple[int, int], ...], step: int) -> Te
 
 def _decide_split(work: _Matcher, plan: _Effort, base: Tensor, starts: Tensor) -> MotionField:
     """Give 8x8 blocks vectors of their own where that is worth the bits; the finished field."""
-    small = base[None].expand(4, -1, 2).clone()  # [4, M, 2]
-    errors = work.distortions(small[None], True)[0]
-    whole_error = errors.sum(0)
-    candidates = _neighbours(work.grid(base)).reshape(4, 1, -1, 2).expand(4, 4, -1, 2)
-    if plan.own_search:
-        candidates = torch.cat((candidates, _refine_starts(work, starts, base)[None]))
-    small, errors = _best_small(work, candidates, small, errors, base)
-    for step in plan.split_steps:
-        small, errors = _best_small(work, _around(small, CROSS if step > 1 else RING, step), small, errors, base)
-    expected = work.prediction(base)
-    rest_bits = (vector_bits(small[1:] - small[0]) * work.exists[1:]).sum(0)
-    split_bits = vector_bits(small[0] - expected) + rest_bits + SPLIT_BITS
-    saved = whole_error - errors.sum(0) - work.lam * (split_bits - vector_bits(base - expected))
-    differs = ((small != small[0]).any(-1) & work.exists).any(0)
-    split = (saved > 0) & differs
-    final = torch.where(split[:, None], small, base[None])
+    whole_error = work.distortions(base[None, None], True)[0]  # [4, M]
+    blocks = work.above(whole_error.sum(0), SPLIT_FLOOR)
+    small, saved = _split(work, plan, base, starts, whole_error, blocks)
+    differs = ((small != small[0]).any(-1) & work.exists[:, blocks]).any(0)
+    split = torch.zeros(len(base), dtype=torch.bool, device=work.device)
+    split[blocks] = (saved > 0) & differs
+    final = base[None].repeat(4, 1, 1)
+    final[:, blocks] = torch.where(split[blocks][:, None], small, final[:, blocks])
     return _finish(work, final, split)
+
+
+def _split(
+    work: _Matcher, plan: _Effort, base: Tensor, starts: Tensor, whole_error: Tensor, blocks: Tensor
+) -> tuple[Tensor, Tensor]:
+    """The best four vectors of some blocks [4, m, 2], and the distortion that having them would save [m]."""
+    part, own = work.part(blocks), base[blocks]
+    small, errors = own[None].repeat(4, 1, 1), whole_error[:, blocks]
+    sides = _neighbours(work.grid(base)).reshape(4, 1, -1, 2)[:, :, blocks]
+    candidates = sides.expand(4, 4, -1, 2)
+    if plan.own_search:
+        candidates = torch.cat((candidates, _refine_starts(part, starts[:, blocks], own)[None]))
+    small, errors = _best_small(part, candidates, small, errors, own)
+    for step in plan.split_steps:
+        small, errors = _best_small(part, _around(small, CROSS if step > 1 else RING, step), small, errors, own)
+    expected = work.prediction(base)[blocks]
+    rest_bits = (vector_bits(small[1:] - small[0]) * part.exists[1:]).sum(0)
+    split_bits = vector_bits(small[0] - expected) + rest_bits + SPLIT_BITS
+    saved = whole_error[:, blocks] - errors
+    return small, saved.sum(0) - work.lam * (split_bits - vector_bits(own - expected))
 
 
 def _refine_starts(work: _Matcher, starts: Tensor, base: Tensor) -> Tensor:

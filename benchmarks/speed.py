@@ -1,0 +1,106 @@
+"""Frames a second of encode and decode beside x265: whole commands and their processes, taking turns.
+
+    python benchmarks/speed.py [--clip FILE] [--frames N] [--jobs N] [--rounds N]
+
+The clip is played forwards and backwards until there are enough frames. bsqcodec runs with its default settings, a
+thread for each process, x265 as the benchmark runs it (preset medium, no B-frames), on as many threads. Starting,
+loading and reading count for all. Run it on a machine that does nothing else.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Sequence
+from itertools import cycle, islice
+from pathlib import Path
+from statistics import median
+
+import torch
+
+from bsqcodec.frames import Frame
+from bsqcodec.video import open_video
+
+CLIP = Path(__file__).parent / "data" / "bee_640x360.mp4"
+X265 = """
+import sys
+from pathlib import Path
+from bsqcodec.bench.anchors import ANCHORS
+source, out, crf, threads = sys.argv[1:]
+ANCHORS["x265:paper"].encode(Path(source), Path(out), float(crf), keyint=32, threads=int(threads))
+"""
+
+
+def write_source(clip: Path, path: Path, count: int) -> None:
+    """`count` frames of a clip, forwards and backwards, as YUV4MPEG2."""
+    with open_video(clip) as video:
+        size, rate = f"W{video.info.width} H{video.info.height}", video.info.fps
+        frames = [item for item in video if isinstance(item, Frame)]
+    there_and_back = frames + frames[-2:0:-1]
+    with path.open("wb") as file:
+        file.write(f"YUV4MPEG2 {size} F{rate.numerator}:{rate.denominator} Ip A1:1 C420jpeg\n".encode())
+        for frame in islice(cycle(there_and_back), count):
+            file.write(b"FRAME\n" + frame.y.tobytes() + frame.u.tobytes() + frame.v.tobytes())
+
+
+def seconds(command: Sequence[str]) -> float:
+    """Of a command that must succeed."""
+    begin = time.perf_counter()
+    done = subprocess.run(command, capture_output=True, text=True)
+    if done.returncode:
+        raise SystemExit(done.stderr.strip())
+    return time.perf_counter() - begin
+
+
+def machine() -> str:
+    """The instruction sets that speed hangs on."""
+    sets = {"AVX-512": "_is_avx512_supported", "VNNI": "_is_vnni_supported", "BF16": "_is_avx512_bf16_supported"}
+    sets["AMX"] = "_is_amx_tile_supported"
+    found = [f"{'' if getattr(torch.cpu, name, bool)() else 'no '}{label}" for label, name in sets.items()]
+    return f"{os.cpu_count()} cores, {', '.join(found)}, load {os.getloadavg()[0]:.1f} at the start"
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--clip", type=Path, default=CLIP)
+    parser.add_argument("--frames", type=int, default=64)
+    parser.add_argument("--jobs", type=int, default=os.cpu_count())
+    parser.add_argument("--crf", default="28")
+    parser.add_argument("--x265-crf", default="30", help="about the same quality as --crf, which follows x264's")
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--preset", default="medium")
+    arguments = parser.parse_args()
+    jobs = str(arguments.jobs)
+    print(f"{arguments.clip.name}, {arguments.frames} frames, {jobs} processes or threads; {machine()}")
+    with tempfile.TemporaryDirectory() as folder:
+        source, stream, back, anchor = (str(Path(folder) / name) for name in ("a.y4m", "a.bsq", "b.y4m", "a.hevc"))
+        write_source(arguments.clip, Path(source), arguments.frames)
+        tool = [sys.executable, "-m", "bsqcodec"]
+        common = ["--jobs", jobs, "--threads", "1", "-q", "-y"]
+        search = ["--crf", arguments.crf, "--preset", arguments.preset]
+        commands = {
+            "encode": [*tool, "encode", source, stream, *search, *common],
+            "decode": [*tool, "decode", stream, back, *common],
+            "x265 medium, no B-frames": [sys.executable, "-c", X265, source, anchor, arguments.x265_crf, jobs],
+        }
+        times: dict[str, list[float]] = {name: [] for name in commands}
+        for _ in range(arguments.rounds):
+            for name, command in commands.items():
+                times[name].append(seconds(command))
+        sizes = f"{Path(stream).stat().st_size / 1000:.1f} kB beside {Path(anchor).stat().st_size / 1000:.1f} kB"
+    for name, found in times.items():
+        rates = [arguments.frames / one for one in found]
+        print(f"{name:26} {median(rates):7.2f} frames/s ({min(rates):.2f} to {max(rates):.2f})")
+    anchors = times["x265 medium, no B-frames"]
+    for name in ("encode", "decode"):
+        ratio = median(a / b for a, b in zip(times[name], anchors, strict=True))
+        print(f"{name} takes {ratio:.1f} times x265's encode")
+    print(f"file sizes: {sizes}")
+
+
+if __name__ == "__main__":
+    main()

@@ -4,7 +4,8 @@
 
 The clip is played forwards and backwards until there are enough frames. bsqcodec runs with its default settings, a
 thread for each process, x265 as the benchmark runs it (preset medium, no B-frames), on as many threads. Starting,
-loading and reading count for all. Run it on a machine that does nothing else.
+loading and reading count; beside that the rate without what the same command takes for a single frame. Run it on a
+machine that does nothing else.
 """
 
 from __future__ import annotations
@@ -26,6 +27,7 @@ from bsqcodec.frames import Frame
 from bsqcodec.video import open_video
 
 CLIP = Path(__file__).parent / "data" / "bee_640x360.mp4"
+ANCHOR = "x265 medium, no B-frames"
 X265 = """
 import sys
 from pathlib import Path
@@ -56,6 +58,19 @@ def seconds(command: Sequence[str]) -> float:
     return time.perf_counter() - begin
 
 
+def commands(place: Path, arguments: argparse.Namespace) -> dict[str, list[str]]:
+    """What is timed, by name, of the source in a folder."""
+    source, stream, back, anchor = (str(place / name) for name in ("a.y4m", "a.bsq", "b.y4m", "a.hevc"))
+    tool = [sys.executable, "-m", "bsqcodec"]
+    common = ["--jobs", str(arguments.jobs), "--threads", "1", "-q", "-y"]
+    search = ["--crf", arguments.crf, "--preset", arguments.preset]
+    return {
+        "encode": [*tool, "encode", source, stream, *search, *common],
+        "decode": [*tool, "decode", stream, back, *common],
+        ANCHOR: [sys.executable, "-c", X265, source, anchor, arguments.x265_crf, str(arguments.jobs)],
+    }
+
+
 def machine() -> str:
     """The instruction sets that speed hangs on."""
     sets = {"AVX-512": "_is_avx512_supported", "VNNI": "_is_vnni_supported", "BF16": "_is_avx512_bf16_supported"}
@@ -74,30 +89,27 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--preset", default="medium")
     arguments = parser.parse_args()
-    jobs = str(arguments.jobs)
-    print(f"{arguments.clip.name}, {arguments.frames} frames, {jobs} processes or threads; {machine()}")
+    print(f"{arguments.clip.name}, {arguments.frames} frames, {arguments.jobs} processes or threads; {machine()}")
     with tempfile.TemporaryDirectory() as folder:
-        source, stream, back, anchor = (str(Path(folder) / name) for name in ("a.y4m", "a.bsq", "b.y4m", "a.hevc"))
-        write_source(arguments.clip, Path(source), arguments.frames)
-        tool = [sys.executable, "-m", "bsqcodec"]
-        common = ["--jobs", jobs, "--threads", "1", "-q", "-y"]
-        search = ["--crf", arguments.crf, "--preset", arguments.preset]
-        commands = {
-            "encode": [*tool, "encode", source, stream, *search, *common],
-            "decode": [*tool, "decode", stream, back, *common],
-            "x265 medium, no B-frames": [sys.executable, "-c", X265, source, anchor, arguments.x265_crf, jobs],
-        }
-        times: dict[str, list[float]] = {name: [] for name in commands}
+        folders = Path(folder) / "all", Path(folder) / "one"
+        for place, count in zip(folders, (arguments.frames, 1), strict=True):
+            place.mkdir()
+            write_source(arguments.clip, place / "a.y4m", count)
+        whole, start = (commands(place, arguments) for place in folders)
+        times: dict[str, list[tuple[float, float]]] = {name: [] for name in whole}
         for _ in range(arguments.rounds):
-            for name, command in commands.items():
-                times[name].append(seconds(command))
-        sizes = f"{Path(stream).stat().st_size / 1000:.1f} kB beside {Path(anchor).stat().st_size / 1000:.1f} kB"
+            for name, found in times.items():
+                found.append((seconds(whole[name]), seconds(start[name])))
+        sizes = " beside ".join(f"{(folders[0] / name).stat().st_size / 1000:.1f} kB" for name in ("a.bsq", "a.hevc"))
     for name, found in times.items():
-        rates = [arguments.frames / one for one in found]
-        print(f"{name:26} {median(rates):7.2f} frames/s ({min(rates):.2f} to {max(rates):.2f})")
-    anchors = times["x265 medium, no B-frames"]
+        rates = [arguments.frames / both for both, _ in found]
+        bare = [(arguments.frames - 1) / (both - one) for both, one in found]
+        print(
+            f"{name:26} {median(rates):7.2f} frames/s ({min(rates):.2f} to {max(rates):.2f}), "
+            f"without the start {median(bare):.2f} ({min(bare):.2f} to {max(bare):.2f})"
+        )
     for name in ("encode", "decode"):
-        ratio = median(a / b for a, b in zip(times[name], anchors, strict=True))
+        ratio = median(a[0] / b[0] for a, b in zip(times[name], times[ANCHOR], strict=True))
         print(f"{name} takes {ratio:.1f} times x265's encode")
     print(f"file sizes: {sizes}")
 

@@ -17,6 +17,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Sequence
+from dataclasses import replace
 from itertools import cycle, islice
 from pathlib import Path
 from statistics import median
@@ -24,7 +25,7 @@ from statistics import median
 import torch
 
 from bsqcodec.frames import Frame
-from bsqcodec.video import open_video
+from bsqcodec.video import create_video, open_video
 
 CLIP = Path(__file__).parent / "data" / "bee_640x360.mp4"
 ANCHOR = "x265 medium, no B-frames"
@@ -40,17 +41,16 @@ ANCHORS["x265:paper"].encode(Path(source), Path(out), float(crf), keyint=32, thr
 def write_source(clip: Path, path: Path, count: int) -> None:
     """`count` frames of a clip, forwards and backwards, as YUV4MPEG2."""
     with open_video(clip) as video:
-        size, rate = f"W{video.info.width} H{video.info.height}", video.info.fps
+        info = replace(video.info, time_base=1 / video.info.fps)
         frames = [item for item in video if isinstance(item, Frame)]
     there_and_back = frames + frames[-2:0:-1]
-    with path.open("wb") as file:
-        file.write(f"YUV4MPEG2 {size} F{rate.numerator}:{rate.denominator} Ip A1:1 C420jpeg\n".encode())
-        for frame in islice(cycle(there_and_back), count):
-            file.write(b"FRAME\n" + frame.y.tobytes() + frame.u.tobytes() + frame.v.tobytes())
+    with create_video(path, info) as out:
+        for number, frame in enumerate(islice(cycle(there_and_back), count)):
+            out.write(replace(frame, pts=number, duration=1))
 
 
 def seconds(command: Sequence[str]) -> float:
-    """Of a command that must succeed."""
+    """Wall time of a command that must succeed."""
     begin = time.perf_counter()
     done = subprocess.run(command, capture_output=True, text=True)
     if done.returncode:

@@ -26,6 +26,7 @@ from bsqcodec.motion import (
     tables_from_counts,
 )
 from bsqcodec.motion.compensate import CHROMA_TAPS, LUMA_TAPS
+from bsqcodec.motion.matching import Matcher
 from bsqcodec.motion.overlap import WHOLE, weights
 
 TABLES = default_tables()
@@ -195,7 +196,7 @@ def test_only_blocks_with_an_error_worth_bits_are_refined(monkeypatch: pytest.Mo
     current[44:92, 48:96] = front[40:88, 40:88]
     field = estimate(as_planes(current), as_planes(back), 4.0)
     assert field.split.any() and (field.vectors % 4).any()
-    work = search._Matcher(current, back, 4.0)
+    work = Matcher(current, back, 4.0)
     blocks = torch.tensor([0, 17, 33])
     vectors = torch.from_numpy(rng.integers(-9, 9, (3, 4, 80, 2), np.int32))
     whole = work.distortions(vectors, True)

@@ -106,7 +106,7 @@ class PredictiveTokenizer(nn.Module):
 
 
 def _precision(device: torch.device) -> AbstractContextManager[object]:
-    """Products of bfloat16 where the CPU has them and nothing is trained: what they round away is 3 % of a correction.
+    """Products of bfloat16 where the CPU has them and nothing is trained; files get no larger (EXPERIMENTS.md).
 
     A property of the machine, not a timing, decides, so that one machine always makes the same file.
     """

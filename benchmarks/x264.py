@@ -78,7 +78,8 @@ def encode(frames: Iterable[Frame], rate: Fraction, crf: float, *, bframes: int 
     packets: list[bytes] = []
     context: av.VideoCodecContext | None = None
     for index, frame in enumerate(frames):
-        context = context or _encoder(frame, rate, crf, bframes)
+        options = {"crf": f"{crf:g}"} | ({} if bframes is None else {"bf": str(bframes)})
+        context = context or encoder(frame, rate, options)
         picture = to_picture(frame)
         picture.pts, picture.time_base = index, 1 / rate
         packets += map(bytes, context.encode(picture))
@@ -127,14 +128,15 @@ def strip_settings(data: bytes) -> tuple[bytes, str]:
     return b"".join(kept), settings
 
 
-def _encoder(frame: Frame, rate: Fraction, crf: float, bframes: int | None) -> av.VideoCodecContext:
+def encoder(frame: Frame, rate: Fraction, options: dict[str, str]) -> av.VideoCodecContext:
+    """x264, preset medium with options of FFmpeg's libx264, for frames like `frame`."""
     context = av.CodecContext.create("libx264", "w")
     assert isinstance(context, av.VideoCodecContext)
     context.height, context.width = frame.y.shape
     context.pix_fmt = "yuv420p"
     context.framerate, context.time_base = rate, 1 / rate
     context.thread_count = 1
-    context.options = {"preset": "medium", "crf": f"{crf:g}"} | ({} if bframes is None else {"bf": str(bframes)})
+    context.options = {"preset": "medium"} | options
     return context
 
 

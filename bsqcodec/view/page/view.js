@@ -15,7 +15,7 @@
   let cut = 50; // % of the width left of the divider
   let layer = "none";
   let current = 0; // index in `frames`
-  let presented = 0; // index of the frame the video has a picture of; a seek ends before its picture is there
+  let presented = -1; // index of the frame the video has a picture of, -1: none yet; a seek ends before its picture is there
 
   const bytes = (text) => Uint8Array.from(atob(text), (letter) => letter.charCodeAt(0));
   const inflated = (text) =>
@@ -47,7 +47,7 @@
     if (layer === "bits" || layer === "both") drawHeat(below);
     if (layer === "motion" || layer === "both") drawMotion();
     if (split > 0) ink.drawImage(video, 0, 0, split, height, 0, 0, split, height);
-    canvas.dataset.frame = String(presented);
+    if (presented >= 0) canvas.dataset.frame = String(presented);
   };
   const drawHeat = (below) => {
     const pen = heat.getContext("2d");
@@ -125,6 +125,7 @@
       tell();
     }
     draw();
+    document.documentElement.dataset.ready = "yes";
   };
   const go = (index) => {
     video.pause();
@@ -288,7 +289,6 @@
       cutAt(50);
       tell();
       go(0);
-      document.documentElement.dataset.ready = "yes";
     }, { once: true });
     follow();
   };

@@ -15,11 +15,16 @@ from click.testing import CliRunner
 import bsqcodec
 from bsqcodec.cli.tool import cli
 from bsqcodec.codec import GroupEncoder, decode_group
+from bsqcodec.codec.dissect import Observed
+from bsqcodec.codec.group import to_planes
+from bsqcodec.codec.predictive import PredictiveCoder
 from bsqcodec.codec.settings import LEVEL_PRICES
+from bsqcodec.entropy import BitEncoder
 from bsqcodec.errors import UsageError
 from bsqcodec.frames import Frame, VideoInfo
 from bsqcodec.integer.arithmetic import Float32, exp_table
 from bsqcodec.presets import PRESETS
+from bsqcodec.prior.coding import Writer
 from bsqcodec.tokenizer.predictive import INTER, PredictiveConfig, PredictiveTokenizer
 from bsqcodec.tokenizer.quality import step
 from bsqcodec.tokenizer.refinement import refined
@@ -72,6 +77,22 @@ def test_a_second_look_pays(coded):
     assert sum(f.bits for f in coded["medium"].frames) < sum(f.bits for f in coded["fast"].frames)
 
 
+def test_a_second_pass_prices_each_token_by_itself(model, pictures):
+    """Half of a first frame's tokens at a high price: they cost fewer bits than before, the others about as many."""
+    side = SIDE // 8
+    factors = np.ones((side, side), np.float32)
+    factors[:, : side // 2] = 2.5
+    bits = []
+    for given in ((), (factors,)):
+        writer = Writer(BitEncoder())
+        coder = PredictiveCoder(model.tokenizer, Observed(model.tokens), side, side, model.device, factors=given)
+        coder.first(writer, 120, to_planes(pictures[0], model.device))
+        bits.append(coder.tokens.seen[-1][1])  # of the full size
+    plain, priced = bits
+    assert priced[:, : side // 2].sum() < 0.95 * plain[:, : side // 2].sum()
+    assert priced[:, side // 2 :].sum() == pytest.approx(plain[:, side // 2 :].sum(), rel=0.1)
+
+
 def samples(seed: int, h: int = 3, w: int = 4) -> torch.Tensor:
     return torch.from_numpy(np.random.default_rng(seed).integers(0, 256, (1, h, w, 96))).float()
 
@@ -116,5 +137,5 @@ def test_an_unknown_preset_is_one_line(tmp_path):
 
 
 def test_the_search_grows_from_preset_to_preset():
-    ranks = [(search.motion, search.looks) for search in PRESETS.values()]
+    ranks = [(search.motion, search.looks, search.again) for search in PRESETS.values()]
     assert ranks == sorted(ranks) and len(set(ranks)) == len(ranks)

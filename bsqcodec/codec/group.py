@@ -7,8 +7,8 @@ group when it is full or when the picture changes abruptly (a cut), since a firs
 from __future__ import annotations
 
 import zlib
-from collections.abc import Iterator
-from dataclasses import dataclass, field
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import torch
@@ -27,6 +27,7 @@ from bsqcodec.codec.settings import (
     motion_lambda,
     tail_quality,
 )
+from bsqcodec.codec.worth import price_factors
 from bsqcodec.container import Group
 from bsqcodec.entropy import BitDecoder, BitEncoder
 from bsqcodec.errors import BitstreamError
@@ -60,20 +61,25 @@ class EncodedGroup:
 
 
 class _OpenGroup:
-    """A group while its frames are being coded (predictive models)."""
+    """A group while its frames are being coded (predictive models). factors: `PredictiveCoder.factors`."""
 
-    def __init__(self, model: Model, h: int, w: int, looks: int):
+    def __init__(self, model: Model, h: int, w: int, search: Search, factors: Sequence[np.ndarray] = ()):
         assert not isinstance(model.tokenizer, CausalTokenizer)
         self.model = model
         self.motion, self.tokens = BitEncoder(), BitEncoder()
         self.writer = Writer(self.tokens)
-        self.coder = PredictiveCoder(model.tokenizer, model.tokens, h, w, model.device, model.tune, looks=looks)
+        self.search = search
+        self.coder = PredictiveCoder(
+            model.tokenizer, model.tokens, h, w, model.device, model.tune, looks=search.looks, factors=factors
+        )
         self.state = MotionState(model.motion)
         self.field: MotionField | None = None
         self.motion_bits = 0.0
         self.frames: list[Frame] = []
         self.qualities: list[int] = []
         self.stats: list[FrameStats] = []
+        self.silent: list[np.ndarray] = []  # for a second pass: tokens of each frame that have no levels
+        self.vectors: list[np.ndarray] = []  # and where the frames behind the first are predicted from
 
     @property
     def bits(self) -> float:
@@ -93,6 +99,26 @@ class _OpenGroup:
         self.frames.append(frame)
         self.qualities.append(quality)
         self.stats.append(frame_stats(frame, planes, self.bits - before))
+        if self.search.again:
+            self._remember(motion)
+
+    def predict(self, target: Planes, quality: int) -> MotionField | None:
+        """How a frame is predicted from the one before, None for a group's first."""
+        if self.coder.planes is None:
+            return None
+        with stage("motion"):
+            price = motion_lambda(quality, self.model.tune)
+            return estimate(target, self.coder.planes, price, self.field, self.search.motion)
+
+    def factors(self) -> list[np.ndarray]:
+        """Factors of the levels' prices for a second pass: [h, w] of each frame."""
+        return list(price_factors(self.silent, self.vectors))
+
+    def _remember(self, motion: MotionField | None) -> None:
+        assert self.coder.references is not None
+        self.silent.append((self.coder.references.levels == 0).all(-1).cpu().numpy())
+        if motion is not None:
+            self.vectors.append(motion.vectors.to(torch.int16).cpu().numpy())
 
     def finish(self, first_frame: int) -> EncodedGroup:
         group = Group(
@@ -152,7 +178,7 @@ class GroupEncoder:
             done.append(self._finish())
             motion = None
         if self._open is None:
-            self._open = _OpenGroup(self.model, self.h, self.w, self.search.looks)
+            self._open = _OpenGroup(self.model, self.h, self.w, self.search)
         self._open.add(frame, target, self._quality(ahead), motion)
         if len(self._open.frames) == self.keyint:
             done.append(self._finish())
@@ -172,12 +198,7 @@ class GroupEncoder:
         return cut
 
     def _motion(self, target: Planes) -> MotionField | None:
-        group = self._open
-        if group is None or group.coder.planes is None:
-            return None
-        price = motion_lambda(self._quality(), self.model.tune)
-        with stage("motion"):
-            return estimate(target, group.coder.planes, price, group.field, self.search.motion)
+        return self._open.predict(target, self._quality()) if self._open else None
 
     def _quality(self, ahead: int = LOOKAHEAD) -> int:
         """Quality index of the next frame of the open group."""
@@ -194,13 +215,22 @@ class GroupEncoder:
 
     def _finish(self) -> EncodedGroup:
         if self._open is not None:
-            encoded = self._open.finish(self.first_frame)
+            group = self._again(self._open) if self.search.again else self._open
+            encoded = group.finish(self.first_frame)
         else:
             encoded = self._finish_causal()
         self._open, self._waiting = None, []
         self.first_frame += len(encoded.frames)
         self._bytes_finished += len(encoded.group.motion) + len(encoded.group.tokens)
         return encoded
+
+    def _again(self, first: _OpenGroup) -> _OpenGroup:
+        """A group coded once more, in the light of which tokens of it stayed copies."""
+        group = _OpenGroup(self.model, self.h, self.w, replace(self.search, again=False), first.factors())
+        for frame, quality in zip(first.frames, first.qualities, strict=True):
+            target = self._planes(frame)
+            group.add(frame, target, quality, group.predict(target, quality))
+        return group
 
     def _finish_causal(self) -> EncodedGroup:
         encoder = BitEncoder()

@@ -6,7 +6,7 @@ Legend: h w token rows and columns of the frame; planes are uint8 (luma [8h, 8w]
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Protocol
 
 import numpy as np
@@ -41,7 +41,8 @@ class TokenModel(Protocol):
 class PredictiveCoder:
     """The coding loop of a group. State: the last reconstruction, the references of the prior.
 
-    tune: the metric an encoder is after ("psnr" or "ms-ssim"), looks: `Search.looks`; decoding depends on neither.
+    tune: the metric an encoder is after ("psnr" or "ms-ssim"), looks: `Search.looks`, factors: of the levels' prices in
+    each frame (`bsqcodec.codec.worth`), [h, w]; decoding depends on none of them.
     filters: flags of the inter frames, for decoding without a stream (`FilterFlags`).
     """
 
@@ -55,9 +56,10 @@ class PredictiveCoder:
         tune: str = "psnr",
         filters: Iterable[np.ndarray] = (),
         looks: int = MEDIUM.looks,
+        factors: Sequence[np.ndarray] = (),
     ):
         self.tokenizer, self.tokens, self.h, self.w, self.device = tokenizer, tokens, h, w, device
-        self.tune, self.looks = tune, looks
+        self.tune, self.looks, self.factors = tune, looks, factors
         self.position = 0  # frames since the group's first
         self.quality = 0  # index of the last frame
         self.planes: Planes | None = None
@@ -157,7 +159,11 @@ class PredictiveCoder:
         return latent
 
     def _prices(self, target: Planes, kind: Tensor) -> Tensor:
-        return level_prices(target[0], int(kind[0]), self.tune)
+        prices = level_prices(target[0], int(kind[0]), self.tune)
+        if not len(self.factors) or int(kind[0]) not in (0, INTER):
+            return prices
+        position = self.position if int(kind[0]) == INTER else 0
+        return prices * torch.from_numpy(self.factors[position]).to(prices.device)
 
     def _filtered(
         self, coder: Coder, levels: Tensor, base: Tensor, corrected: Tensor, quality: int, target: Planes | None

@@ -2,7 +2,8 @@
 
     python benchmarks/bit_split.py CLIP... --crf 20,28,36 [--tune psnr] [--out split.json]
 
-Shares of all bits, means over the clips. Of bsqcodec: ideal bits of every decision, the container left out. Of x264
+Shares of all bits, means over the clips. Of bsqcodec: ideal bits of every decision about tokens, whole bytes of motion,
+the container left out. Of x264
 (`-preset medium -bf 0`, same crf): its own statistics (tex: coefficients; mv: vectors and references; misc: modes and
 headers), and for chroma what the same crf saves once both chroma planes are grey.
 """
@@ -14,7 +15,6 @@ import json
 import re
 import tempfile
 from collections import defaultdict
-from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from fractions import Fraction
 from pathlib import Path
@@ -104,9 +104,9 @@ def _add_group(total: defaultdict[str, float], model: Model, group: Group, info:
 
 
 def split_x264(frames: list[Frame], rate: Fraction, crf: float) -> Shares:
-    """Bits of x264's stream by part, as `split` names them where they are the same."""
+    """Bits of x264's stream at `rate` frames/s by part, as `split` names them where they are the same."""
     total: defaultdict[str, float] = defaultdict(float)
-    for kind, tex, mv, misc in _statistics(frames, rate, {"crf": f"{crf:g}"}):
+    for kind, tex, mv, misc in _statistics(frames, rate, crf):
         if kind in "Ii":
             total["first frames"] += tex + mv + misc
         else:
@@ -114,16 +114,17 @@ def split_x264(frames: list[Frame], rate: Fraction, crf: float) -> Shares:
             total["motion"] += mv
             total["modes, headers"] += misc
     grey = [replace(f, u=np.full_like(f.u, GREY), v=np.full_like(f.v, GREY)) for f in frames]
-    without = sum(sum(bits) for _, *bits in _statistics(grey, rate, {"crf": f"{crf:g}"}))
+    without = sum(sum(bits) for _, *bits in _statistics(grey, rate, crf))
     total["chroma"] = max(0.0, sum(total.values()) - without)
     return dict(total)
 
 
-def _statistics(frames: list[Frame], rate: Fraction, options: dict[str, str]) -> Iterable[tuple[str, int, int, int]]:
+def _statistics(frames: list[Frame], rate: Fraction, crf: float) -> list[tuple[str, int, int, int]]:
     """Of every frame: type, bits of coefficients, of vectors, of the rest; as x264's first pass writes them."""
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "stats"
-        context = x264.encoder(frames[0], rate, options | {"bf": "0", "x264-params": f"pass=1:stats={path}"})
+        options = {"crf": f"{crf:g}", "bf": "0", "x264-params": f"pass=1:stats={path}"}
+        context = x264.encoder(frames[0], rate, options)
         for index, frame in enumerate(frames):
             picture = x264.to_picture(frame)
             picture.pts, picture.time_base = index, 1 / rate

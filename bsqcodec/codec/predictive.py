@@ -159,10 +159,11 @@ class PredictiveCoder:
         return latent
 
     def _prices(self, target: Planes, kind: Tensor) -> Tensor:
-        prices = level_prices(target[0], int(kind[0]), self.tune)
-        if not len(self.factors) or int(kind[0]) not in (0, INTER):
+        which = int(kind[0])
+        prices = level_prices(target[0], which, self.tune)
+        if not self.factors or which not in (0, INTER):
             return prices
-        position = self.position if int(kind[0]) == INTER else 0
+        position = self.position if which == INTER else 0
         return prices * torch.from_numpy(self.factors[position]).to(prices.device)
 
     def _filtered(

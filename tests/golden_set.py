@@ -24,7 +24,7 @@ from exactness import hashed_bits
 from test_codec import frames_of, noise, scene
 
 from bsqcodec.codec import GroupEncoder, check_model, decode_group, load_model
-from bsqcodec.codec.model import ModelConfig, save_model
+from bsqcodec.codec.model import ModelConfig, merging, save_model
 from bsqcodec.container import FORMAT_MAJOR, FORMAT_MINOR, Group, StreamHeader, StreamReader, StreamWriter
 from bsqcodec.container.chunks import pack_chunk
 from bsqcodec.frames import Frame, Track, TrackPacket, VideoInfo
@@ -94,6 +94,7 @@ RECIPES = {
     "ms_ssim": Recipe(clip(3, 40, 24), weights="ms-ssim"),
     "causal": Recipe(clip(3, 40, 24), weights="causal"),
     "overlap": Recipe(clip(4, 40, 24), weights="overlap"),
+    "merge": Recipe(clip(4, 140, 70), crf=40, weights="merge"),
     "phases": Recipe(clip(3, 72, 40), weights="phases"),
     "phases_1x1": Recipe(clip(2, 1, 1), weights="phases"),
     "phases_rate": Recipe(clip(2, 40, 24), crf=8, weights="phases"),
@@ -115,6 +116,7 @@ def write_weights(path: Path, name: str) -> None:
         special: dict[str, Any] = {
             "ms-ssim": {"falloff": 1.2, "chroma_step": 0.7},
             "overlap": {"overlap": True},
+            "merge": {"overlap": True, "merge": True},
             "phases": {"phases": 16},
         }.get(name, {})
         tokenizer, prior = PredictiveTokenizer(PredictiveConfig(**SIZES, **special)), PriorConfig(**PRIOR)
@@ -133,7 +135,7 @@ def write_weights(path: Path, name: str) -> None:
             network.heads[band].bias[:: prior.decisions] += 2.0 if name != "causal" else 0.0
     tune = "ms-ssim" if name == "ms-ssim" else "psnr"
     config = ModelConfig(f"golden-{name}", tune, tokenizer.config, prior)
-    save_model(path, config, tokenizer, network, default_tables(), motion_tables())
+    save_model(path, config, tokenizer, network, default_tables(), motion_tables(merging(tokenizer.config)))
 
 
 def weights_path(recipe: Recipe, folder: Path = FOLDER) -> Path:

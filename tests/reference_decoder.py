@@ -391,7 +391,8 @@ def decode_group(
 def _predictive(weights: Weights, h: int, w: int, qualities, motion: bytes, tokens: bytes) -> Iterator[Planes]:
     source = Bits(tokens)
     reader, pixels = LevelReader(weights, source), Pixels(weights, source, h, w)
-    fields = MotionReader(Bits(motion), weights.part("motion."), h, w)
+    merge = weights.meta["tokenizer"].get("merge", False)
+    fields = MotionReader(Bits(motion), weights.part("motion."), h, w, merge)
     overlap = weights.meta["tokenizer"].get("overlap", False)
     planes, grids = [], [(h, w)]
     for _ in range(3):

@@ -62,10 +62,10 @@ def sample(plane: np.ndarray, y: int, x: int, vector: Vector, size: int) -> int:
 
 
 class MotionReader:
-    """The fields of a group, one after another. tables: the nine of 5.8; h, w: sub-blocks."""
+    """The fields of a group, one after another. tables: those of 5.8; h, w: sub-blocks; merge: as in 10.2."""
 
-    def __init__(self, source: BitSource, tables: dict[str, np.ndarray], h: int, w: int):
-        self.source, self.tables, self.h, self.w = source, tables, h, w
+    def __init__(self, source: BitSource, tables: dict[str, np.ndarray], h: int, w: int, merge: bool = False):
+        self.source, self.tables, self.h, self.w, self.merge = source, tables, h, w, merge
         self.h16, self.w16 = -(-h // 2), -(-w // 2)
         self.blocks = [(y, x) for y in range(self.h16) for x in range(self.w16)]
         self.counts = {(name, i): [0, 0] for name, table in tables.items() for i in range(len(table))}
@@ -113,31 +113,37 @@ class MotionReader:
             for y, x in blocks:
                 near = [base[y + dy, x + dx] for dy, dx in offsets if (y + dy, x + dx) in set(self.blocks)]
                 before = self.previous[0][2 * y, 2 * x] if self.previous else None
-                prediction, alternative = _predict(near + ([before] if before is not None else []))
+                count = 5 if self.merge else 2
+                ranked = _ranked(near + ([before] if before is not None else []), count)
+                prediction = ranked[0]
                 agree = near.count(prediction)
                 apart = [sum(abs(k[i] - prediction[i]) for k in near) for i in (0, 1)]
                 spread = sum(sum(apart) >= limit for limit in (1, 5, 17, 65))
                 memory = 0 if before is None else 1 if before == prediction else 2
-                contexts = ((kind * 3 + memory) * 5 + agree) * 5 + spread, kind * 5 + spread
+                place = kind * 5 + spread
+                contexts = ((kind * 3 + memory) * 5 + agree) * 5 + spread, place, place, 25 + place, 50 + place
                 classes = [min(7, d.bit_length()) for d in apart]
-                jobs.append((prediction, alternative, contexts, classes))
-            base |= zip(blocks, self._vectors(("same", "alternative"), jobs), strict=True)
+                jobs.append((ranked, contexts, classes))
+            names = ("same", "alternative", "merge", "merge", "merge")
+            base |= zip(blocks, self._vectors(names, jobs), strict=True)
         return base
 
-    def _vectors(self, names: tuple[str, str], jobs: list) -> list[Vector]:
-        """5.5, step by step for all blocks."""
-        found: list[Vector | None] = [job[0] if self.decide(names[0], job[2][0]) else None for job in jobs]
-        for i, (prediction, alternative, contexts, _) in enumerate(jobs):
-            if found[i] is None and alternative != prediction and self.decide(names[1], contexts[1]):
-                found[i] = alternative
+    def _vectors(self, names: tuple[str, ...], jobs: list) -> list[Vector]:
+        """5.5, step by step for all blocks: jobs of (prediction, alternative and merges; contexts; classes)."""
+        found: list[Vector | None] = [None] * len(jobs)
+        for rank in range(max((len(ranked) for ranked, _, _ in jobs), default=0)):
+            for i, (ranked, contexts, _) in enumerate(jobs):
+                new = found[i] is None and ranked[rank] not in ranked[:rank]
+                if new and self.decide(names[rank], contexts[rank]):
+                    found[i] = ranked[rank]
         rest = [i for i, vector in enumerate(found) if vector is None]
-        zero_x = {i: self.decide("zero", 2 * jobs[i][3][0]) for i in rest}
-        zero_y = {i: 0 if zero_x[i] else self.decide("zero", 2 * jobs[i][3][1] + 1) for i in rest}
+        zero_x = {i: self.decide("zero", 2 * jobs[i][2][0]) for i in rest}
+        zero_y = {i: 0 if zero_x[i] else self.decide("zero", 2 * jobs[i][2][1] + 1) for i in rest}
         parts = [(i, k) for i in rest for k in (0, 1) if not (zero_x, zero_y)[k][i]]
-        classes = [jobs[i][3][k] for i, k in parts]
+        classes = [jobs[i][2][k] for i, k in parts]
         negative = []
         for (i, k), c in zip(parts, classes, strict=True):
-            prediction, alternative = jobs[i][0][k], jobs[i][1][k]
+            prediction, alternative = jobs[i][0][0][k], jobs[i][0][1][k]
             lean = 1 + (alternative > prediction) - (alternative < prediction)
             negative.append(self.decide("sign", ((c // 8) * 2 + k) * 3 + lean))
         sizes = self._magnitudes(classes)
@@ -145,7 +151,8 @@ class MotionReader:
         for (i, k), minus, size in zip(parts, negative, sizes, strict=True):
             residual[i][k] = -size if minus else size
         for i in rest:
-            found[i] = (jobs[i][0][0] + residual[i][0], jobs[i][0][1] + residual[i][1])
+            x, y = jobs[i][0][0]
+            found[i] = (x + residual[i][0], y + residual[i][1])
             if max(map(abs, found[i])) > 511:
                 raise ValueError("damaged: a vector is out of range")
         return [vector for vector in found if vector is not None]
@@ -201,17 +208,18 @@ class MotionReader:
                 left = sum(v != b for v in (v1, v2)[: k - 1])
                 contexts = ((k - 1) * 3 + left) * 2 + (alternative != prediction), (k - 1) * 3 + left
                 far = [abs(alternative[i] - prediction[i]) for i in (0, 1)]
-                jobs.append((prediction, alternative, contexts, [8 + min(7, d.bit_length()) for d in far]))
+                jobs.append(([prediction, alternative], contexts, [8 + min(7, d.bit_length()) for d in far]))
             for (y, x), vector in zip(blocks, self._vectors(("sub_same", "sub_alternative"), jobs), strict=True):
                 vectors[2 * y + down, 2 * x + right] = vector
 
 
-def _predict(candidates: list[Vector]) -> tuple[Vector, Vector]:
-    """5.4: prediction and alternative."""
+def _ranked(candidates: list[Vector], count: int) -> list[Vector]:
+    """5.4: prediction, alternative and merges."""
 
     def score(c: Vector) -> int:
         return sum(abs(c[0] - k[0]) + abs(c[1] - k[1]) for k in candidates)
 
-    prediction = min(candidates, key=score, default=(0, 0))
-    others = [c for c in candidates if c != prediction]
-    return prediction, min(others, key=score, default=(0, 0))
+    found: list[Vector] = []
+    for _ in range(count):
+        found.append(min((c for c in candidates if c not in found), key=score, default=(0, 0)))
+    return found

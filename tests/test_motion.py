@@ -30,6 +30,7 @@ from bsqcodec.motion.matching import Matcher
 from bsqcodec.motion.overlap import WHOLE, weights
 
 TABLES = default_tables()
+MERGING = default_tables(merging=True)
 
 
 def random_field(rng: np.random.Generator, h8: int, w8: int, limit: int, share: float = 0.3) -> MotionField:
@@ -248,12 +249,33 @@ def round_trip(fields: list[MotionField], tables: MotionTables, adapt: bool = Tr
 
 
 @given(
-    st.integers(1, 40), st.integers(1, 40), st.sampled_from([0, 1, 7, 511]), st.booleans(), st.integers(0, 2**32 - 1)
+    st.integers(1, 40),
+    st.integers(1, 40),
+    st.sampled_from([0, 1, 7, 511]),
+    st.booleans(),
+    st.sampled_from([TABLES, MERGING]),
+    st.integers(0, 2**32 - 1),
 )
 @settings(max_examples=60, deadline=None)
-def test_fields_round_trip(h8: int, w8: int, limit: int, adapt: bool, seed: int) -> None:
+def test_fields_round_trip(h8: int, w8: int, limit: int, adapt: bool, tables: MotionTables, seed: int) -> None:
     rng = np.random.default_rng(seed)
-    round_trip([random_field(rng, h8, w8, limit, rng.random()) for _ in range(3)], TABLES, adapt)
+    round_trip([random_field(rng, h8, w8, limit, rng.random()) for _ in range(3)], tables, adapt)
+
+
+def test_merges_make_vectors_of_any_neighbour_cheap() -> None:
+    rng = np.random.default_rng(5)
+    palette = torch.from_numpy(rng.integers(-200, 201, (3, 2)).astype(np.int32))
+    few = palette[torch.from_numpy(rng.integers(0, 3, (20, 20)))].repeat_interleave(2, 0).repeat_interleave(2, 1)
+    field = MotionField(few, torch.zeros(20, 20, dtype=torch.bool))
+    assert field_bits(field, None, MERGING) < 0.85 * field_bits(field, None, TABLES)
+    round_trip([field, field], MERGING)
+
+
+def test_tables_know_whether_vectors_merge() -> None:
+    assert MotionTables.from_arrays(MERGING.to_arrays(), merging=True).merging
+    assert not MotionTables.from_arrays(MERGING.to_arrays()).merging
+    with pytest.raises(ValueError, match=r"motion\.merge"):
+        MotionTables.from_arrays(TABLES.to_arrays(), merging=True)
 
 
 @pytest.mark.parametrize(("h8", "w8"), [(1, 300), (300, 1), (135, 240), (67, 33)])

@@ -68,17 +68,18 @@ def test_a_decoder_from_the_specification_decodes_our_groups(kind: str, crf: flo
         assert crf > 4 or planes["tokens/ge16+"] > 10  # the tables of rare decisions too
 
 
-def test_motion_fields_without_order() -> None:
+@pytest.mark.parametrize("merge", [False, True])
+def test_motion_fields_without_order(merge: bool) -> None:
     """Vectors, splits and adaptation far from what video has."""
-    rng, (h, w) = np.random.default_rng(2), (37, 35)
-    encoder, state, tables = BitEncoder(), MotionState(motion_tables()), motion_tables()
+    rng, (h, w), tables = np.random.default_rng(2), (37, 35), motion_tables(merge)
+    encoder, state = BitEncoder(), MotionState(tables)
     fields: list[MotionField] = []
     for limit in (511, 3, 40, 511):
         field = random_field(rng, h, w, limit)
         encode_field(encoder, field, fields[-1] if fields else None, tables, state)
         fields.append(field)
     named = {name.removeprefix("motion."): table for name, table in tables.to_arrays().items()}
-    reader = MotionReader(reference_decoder.Bits(encoder.words()), named, h, w)
+    reader = MotionReader(reference_decoder.Bits(encoder.words()), named, h, w, merge)
     for field in fields:
         vectors, split = reader.field()
         assert [vectors[y, x] for y, x in np.ndindex(h, w)] == [tuple(v) for v in field.vectors.reshape(-1, 2).tolist()]

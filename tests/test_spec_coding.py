@@ -61,7 +61,8 @@ def test_interpolation_taps() -> None:
 
 
 def test_motion_tables_and_adaptation() -> None:
-    assert {name: int(size) for name, size in rows("5.8", "table")} == motion_tables.CONTEXTS
+    contexts = motion_tables.CONTEXTS | motion_tables.MERGING
+    assert {name: int(size) for name, size in rows("5.8", "table")} == contexts
     rule = re.search(r"\((\d+) \* table \+ 65536 \* n1\) // \((\d+) \+ n0 \+ n1\), (\d+), (\d+)\)", section("5.8"))
     assert rule is not None
     expected = (motion_tables.PRIOR_WEIGHT,) * 2 + (motion_tables.LOWEST, motion_tables.HIGHEST)

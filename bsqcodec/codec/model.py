@@ -139,7 +139,7 @@ def build_model(data: bytes, name: str, device: torch.device, note: str) -> Mode
         tokenizer = _tokenizer(config, arrays)
         network = _prior(config, arrays)
         tables = Tables.from_arrays(arrays)
-        motion = MotionTables.from_arrays(arrays)
+        motion = MotionTables.from_arrays(arrays, merging(config.tokenizer))
     except _UNFIT as error:
         raise WeightsMismatchError(f"{name}: not weights of bsqcodec ({error}); check --weights") from error
     ops = best_kernel(device)(tables.exp_tensor(device))
@@ -150,6 +150,11 @@ def build_model(data: bytes, name: str, device: torch.device, note: str) -> Mode
     network = network.eval().requires_grad_(False).to(device)
     tokens = TokenCoder(network, ops, tables)
     return Model(config, hashlib.sha256(data).digest(), device, note, tokenizer, tokens, motion)
+
+
+def merging(config: PredictiveConfig | CausalConfig) -> bool:
+    """Whether vectors of a model merge (`MotionTables.merging`)."""
+    return isinstance(config, PredictiveConfig) and config.merge
 
 
 def load_modules(path: Path) -> tuple[ModelConfig, PredictiveTokenizer | CausalTokenizer, PriorNetwork]:

@@ -8,14 +8,17 @@ import numpy as np
 import numpy.typing as npt
 
 from bsqcodec.entropy import BitDecoder, BitEncoder, cost_bits
-from bsqcodec.motion.tables import Counts, MotionState, add_decisions, empty_counts
+from bsqcodec.motion.tables import MERGING, Counts, MotionState, add_decisions, empty_counts
 
 Array = npt.NDArray[np.int64]
 Mask = npt.NDArray[np.bool_]
 
 
 class Coder(Protocol):
-    """Settles decisions: told the truth (encoder) or not (decoder), it returns the bits, uint8 [n]."""
+    """Settles decisions: told the truth (encoder) or not (decoder), it returns the bits, uint8 [n]. merging: whether
+    vectors may equal candidates behind the alternative (`MotionTables.merging`)."""
+
+    merging: bool
 
     def decide(self, table: str, context: Array, truth: Mask | None) -> npt.NDArray[np.uint8]: ...
 
@@ -24,7 +27,8 @@ class Encoding:
     """Writes the truth with the state's probabilities."""
 
     def __init__(self, target: BitEncoder, state: MotionState) -> None:
-        self._target, self._state, self.seen = target, state, empty_counts()
+        self._target, self._state, self.seen = target, state, empty_counts(state.merging)
+        self.merging = state.merging
 
     def decide(self, table: str, context: Array, truth: Mask | None) -> npt.NDArray[np.uint8]:
         bits = _known(truth)
@@ -37,7 +41,8 @@ class Decoding:
     """Reads what `Encoding` wrote."""
 
     def __init__(self, source: BitDecoder, state: MotionState) -> None:
-        self._source, self._state, self.seen = source, state, empty_counts()
+        self._source, self._state, self.seen = source, state, empty_counts(state.merging)
+        self.merging = state.merging
 
     def decide(self, table: str, context: Array, truth: Mask | None) -> npt.NDArray[np.uint8]:
         bits = self._source.decode(self._state.probabilities[table][context])
@@ -50,6 +55,7 @@ class Counting:
 
     def __init__(self, counts: Counts, state: MotionState | None = None) -> None:
         self.seen, self._state, self.bits = counts, state, 0.0
+        self.merging = MERGING.keys() <= counts.keys()
 
     def decide(self, table: str, context: Array, truth: Mask | None) -> npt.NDArray[np.uint8]:
         bits = _known(truth)

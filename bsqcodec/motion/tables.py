@@ -27,6 +27,8 @@ CONTEXTS = {
     "exponent": 16 * 9,  # class, exponent reached
     "mantissa": 10 * 9,  # exponent, bit position
 }
+MERGES = 3  # candidates behind the alternative that a vector may equal
+MERGING = {"merge": MERGES * 5 * 5}  # of weights whose vectors merge, beside the others: candidate, pass kind, spread
 PRIOR_WEIGHT = 16  # decisions that a table's probability is worth against the group's own
 MEMORY = 512  # counted decisions per context, above which the counts are halved
 LOWEST, HIGHEST = 64, 65536 - 64  # of an adapted P
@@ -34,19 +36,26 @@ LOWEST, HIGHEST = 64, 65536 - 64  # of an adapted P
 
 @dataclass(frozen=True)
 class MotionTables:
-    """Starting probabilities: uint16 [contexts] for every name of `CONTEXTS`."""
+    """Starting probabilities: uint16 [contexts] for every name of `CONTEXTS`, where vectors merge also of `MERGING`."""
 
     probabilities: Mapping[str, npt.NDArray[np.uint16]]
 
+    @property
+    def merging(self) -> bool:
+        """Whether vectors may equal candidates behind the alternative."""
+        return MERGING.keys() <= self.probabilities.keys()
+
     def to_arrays(self, prefix: str = "motion.") -> dict[str, npt.NDArray[np.uint16]]:
         """The tables as named arrays, for a weights file."""
-        return {prefix + name: np.array(self.probabilities[name]) for name in CONTEXTS}
+        return {prefix + name: np.array(table) for name, table in self.probabilities.items()}
 
     @staticmethod
-    def from_arrays(arrays: Mapping[str, npt.NDArray[np.uint16]], prefix: str = "motion.") -> MotionTables:
+    def from_arrays(
+        arrays: Mapping[str, npt.NDArray[np.uint16]], merging: bool = False, prefix: str = "motion."
+    ) -> MotionTables:
         """Inverse of `to_arrays`; ValueError for a table that is missing, of another size or type, or holds a 0."""
         tables = {}
-        for name, size in CONTEXTS.items():
+        for name, size in _contexts(merging).items():
             table = arrays.get(prefix + name)
             if table is None or table.dtype != np.uint16 or table.shape != (size,) or not table.all():
                 raise ValueError(f"{prefix + name} must be {size} uint16 values from 1 up; use other weights")
@@ -59,8 +68,9 @@ class MotionState:
 
     def __init__(self, tables: MotionTables) -> None:
         self._tables = tables
-        self._counts = empty_counts()
-        self.probabilities = {name: np.array(tables.probabilities[name]) for name in CONTEXTS}
+        self._counts = empty_counts(tables.merging)
+        self.merging = tables.merging
+        self.probabilities = {name: np.array(table) for name, table in tables.probabilities.items()}
 
     def update(self, seen: Counts) -> None:
         """Take in the decisions of one frame."""
@@ -79,14 +89,18 @@ def _blend(table: npt.NDArray[np.uint16], counts: npt.NDArray[np.int64]) -> npt.
     return np.where(total > 0, mixed.clip(LOWEST, HIGHEST), table).astype(np.uint16)
 
 
-def empty_counts() -> Counts:
-    """No decisions yet."""
-    return {name: np.zeros((size, 2), np.int64) for name, size in CONTEXTS.items()}
+def empty_counts(merging: bool = False) -> Counts:
+    """No decisions yet. merging: of fields whose vectors merge."""
+    return {name: np.zeros((size, 2), np.int64) for name, size in _contexts(merging).items()}
+
+
+def _contexts(merging: bool) -> dict[str, int]:
+    return CONTEXTS | MERGING if merging else CONTEXTS
 
 
 def add_decisions(counts: Counts, name: str, context: Contexts, bits: npt.NDArray[np.uint8]) -> None:
     """Count decisions [n] into `counts`, in place."""
-    seen = np.bincount(2 * context + bits, minlength=2 * CONTEXTS[name])
+    seen = np.bincount(2 * context + bits, minlength=counts[name].size)
     counts[name] += seen.reshape(-1, 2)
 
 
@@ -100,10 +114,10 @@ def tables_from_counts(counts: Counts) -> MotionTables:
     return MotionTables(tables)
 
 
-def default_tables() -> MotionTables:
+def default_tables(merging: bool = False) -> MotionTables:
     """Tables fitted to natural video; each byte b of `_DEFAULT` means P = 256 b + 128."""
     tables = {}
-    for name, size in CONTEXTS.items():
+    for name, size in _contexts(merging).items():
         levels = np.frombuffer(bytes.fromhex(_DEFAULT[name]), np.uint8)
         if len(levels) != size:
             raise ValueError(f"default table {name} has {len(levels)} entries, not {size}")
@@ -123,6 +137,10 @@ _DEFAULT = {
         "a7a7a7a7a7a761563421bfb1b1b1aff4e9d6e7d9faa7a7a7a7"
     ),
     "alternative": "113f3f3f3f265a251305287f30190b318d33230d229857321a",
+    "merge": (
+        "1818181818113d1e140c14462619100a452a1e12074e312619181818181818160d0907181e130c07181e150e08182014110c"
+        "1818181818180d060404180a070403180a0704031806070504"
+    ),
     "split": (
         "3e120a030017171717171717171717b172635c23171717171717171717173f110c040017171717171717171717b667696b3f"
         "17171717171717171717110805020039211b110a9b5145391e62334a3a087c69677c53ca9f9da1a2100605010040271e0f0a"

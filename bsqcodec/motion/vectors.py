@@ -10,6 +10,7 @@ h8, w8: 8x8 blocks; h16, w16: 16x16 blocks. n: blocks of one pass. Vectors in qu
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -20,7 +21,7 @@ from bsqcodec.entropy import BitDecoder, BitEncoder
 from bsqcodec.errors import BitstreamError
 from bsqcodec.motion.coders import Array, Coder, Counting, Decoding, Encoding, Mask
 from bsqcodec.motion.compensate import VECTOR_LIMIT, MotionField
-from bsqcodec.motion.tables import Counts, MotionState, MotionTables, empty_counts
+from bsqcodec.motion.tables import MERGES, Counts, MotionState, MotionTables, empty_counts
 
 COARSEST = 16  # spacing of the first lattice, in 16x16 blocks
 DIAGONAL = ((-1, -1), (-1, 1), (1, -1), (1, 1))  # (row, column) in units of the pass's spacing
@@ -28,6 +29,16 @@ STRAIGHT = ((0, -1), (-1, 0), (0, 1), (1, 0))
 SPREADS = np.array((1, 5, 17, 65))  # lower ends of spread classes 1..4, quarter pixels
 CLASSES = 8  # residual classes of a base vector's component, by its neighbours' distance; as many for sub-blocks
 TOP_EXPONENT = 9  # |residual| <= 1023
+NONE_LEFT = 1 << 20  # above any score
+
+
+@dataclass(frozen=True)
+class _Choice:
+    """What vectors may equal [n, 2], and the table and contexts [n] of saying so."""
+
+    table: str
+    context: Array
+    vectors: Array
 
 
 # Kind (0..4, a context), spacing, sides (neighbours to predict from), rows and columns of the blocks.
@@ -72,7 +83,7 @@ def field_bits(
     field: MotionField, previous: MotionField | None, tables: MotionTables, state: MotionState | None = None
 ) -> float:
     """What `encode_field` would spend, in bits; changes nothing."""
-    coder = Counting(empty_counts(), state or MotionState(tables))
+    coder = Counting(empty_counts(tables.merging), state or MotionState(tables))
     _code_field(coder, field.shape, _checked(field), _plain(previous, field.shape))
     return coder.bits
 
@@ -132,17 +143,20 @@ def _code_bases(
     before = None if previous is None else previous[0][::2, ::2]
     for kind, step, sides, rows, columns in _passes(h16, w16):
         candidates, usable = _candidates(base, before, rows, columns, step, sides)
-        predicted, alternative, agree, apart = _predict(candidates, usable)
+        predicted, *others = _ranked(candidates, usable, 2 + MERGES * coder.merging)
+        differ = (candidates != predicted).any(-1)
+        agree = (usable & ~differ)[:-1].sum(0)
+        apart = (np.abs(candidates - predicted) * usable[..., None])[:-1].sum(0)
         spread = np.searchsorted(SPREADS, apart.sum(-1), side="right")
-        memory = np.zeros(len(rows), np.int64)
-        if before is not None:
-            memory = 1 + (candidates[-1] != predicted).any(-1)
-        same = ((kind * 3 + memory) * 5 + agree) * 5 + spread
+        memory = np.zeros(len(rows), np.int64) if before is None else 1 + differ[-1]
+        place = kind * 5 + spread
+        choices = [
+            _Choice("same", ((kind * 3 + memory) * 5 + agree) * 5 + spread, predicted),
+            _Choice("alternative", place, others[0]),
+            *(_Choice("merge", rank * 25 + place, other) for rank, other in enumerate(others[1:])),
+        ]
         known = None if truth is None else truth[0][::2, ::2][rows, columns]
-        names = ("same", "alternative")
-        base[rows, columns] = _code_vectors(
-            coder, names, (same, kind * 5 + spread), _classes(apart), predicted, alternative, known
-        )
+        base[rows, columns] = _code_vectors(coder, choices, _classes(apart), known)
     return base
 
 
@@ -178,22 +192,18 @@ def _candidates(
     return np.stack(values), np.stack(usable)
 
 
-def _predict(candidates: Array, usable: Mask) -> tuple[Array, Array, Array, Array]:
-    """Prediction [n, 2], alternative [n, 2], agreement 0..4 [n], and the neighbours' total distance from it [n, 2].
-
-    The prediction is the candidate of least total L1 distance to the others (the earlier one at a tie), zero where
-    there is none; the alternative is the best of those that differ from it, or zero. The last candidate (previous
-    field) is not counted in agreement and distance.
-    """
+def _ranked(candidates: Array, usable: Mask, count: int) -> list[Array]:
+    """The first `count` different candidates by their total L1 distance to all, the earlier one at a tie, then zeros:
+    [n, 2] each."""
     n = np.arange(candidates.shape[1])
-    score = np.where(usable, _total_distance(candidates, candidates, usable), 1 << 20)
-    predicted = np.where(np.asarray(usable.any(0))[:, None], candidates[score.argmin(0), n], 0)
-    apart: Array = np.abs(candidates - predicted)  # [c, n, 2]
-    differs: Mask = np.asarray(apart.any(-1))
-    score = np.where(differs, score, 1 << 20)
-    alternative = np.where(np.asarray((score < 1 << 20).any(0))[:, None], candidates[score.argmin(0), n], 0)
-    agree = (~differs & usable)[:-1].sum(0)
-    return predicted, alternative, agree, (apart * usable[..., None])[:-1].sum(0)
+    score = np.where(usable, _total_distance(candidates, candidates, usable), NONE_LEFT)
+    found: list[Array] = []
+    for _ in range(count):
+        left = np.asarray((score < NONE_LEFT).any(0))
+        best = np.where(left[:, None], candidates[score.argmin(0), n], 0)
+        score = np.where((candidates == best).all(-1), NONE_LEFT, score)
+        found.append(best)
+    return found
 
 
 def _classes(apart: Array) -> Array:
@@ -207,36 +217,27 @@ def _total_distance(points: Array, candidates: Array, usable: Mask) -> Array:
     return np.asarray((distance * usable[None]).sum(1))
 
 
-def _code_vectors(
-    coder: Coder,
-    names: tuple[str, str],
-    contexts: tuple[Array, Array],
-    kind: Array,
-    predicted: Array,
-    alternative: Array,
-    truth: Array | None,
-) -> Array:
-    """Vectors [n, 2]: equal to the prediction, else to the alternative where that differs, else a residual.
+def _code_vectors(coder: Coder, choices: list[_Choice], kind: Array, truth: Array | None) -> Array:
+    """Vectors [n, 2]: equal to the first choice, else to the next where that differs from all before, else a residual
+    to the first.
 
-    names, contexts [n]: of the two equality decisions. kind: classes of the residual's components [n, 2].
+    kind: classes of the residual's components [n, 2].
     """
-    values = predicted.copy()
-    rest = np.flatnonzero(coder.decide(names[0], contexts[0], _equal(truth, predicted)) == 0)
-    maybe = rest[(alternative[rest] != predicted[rest]).any(-1)]
-    known = None if truth is None else _equal(truth[maybe], alternative[maybe])
-    taken = maybe[coder.decide(names[1], contexts[1][maybe], known) == 1]
-    values[taken] = alternative[taken]
-    rest = np.setdiff1d(rest, taken)
+    predicted, alternative = choices[0].vectors, choices[1].vectors
+    values, rest = predicted.copy(), np.arange(len(predicted))
+    for i, choice in enumerate(choices):
+        new = [(choice.vectors[rest] != earlier.vectors[rest]).any(-1) for earlier in choices[:i]]
+        maybe = rest[np.all(new, 0)] if new else rest
+        known = None if truth is None else (truth[maybe] == choice.vectors[maybe]).all(-1)
+        taken = maybe[coder.decide(choice.table, choice.context[maybe], known) == 1]
+        values[taken] = choice.vectors[taken]
+        rest = np.setdiff1d(rest, taken, assume_unique=True)
     lean = np.sign(alternative[rest] - predicted[rest]) + 1
     residual = _code_residuals(coder, kind[rest], lean, None if truth is None else truth[rest] - predicted[rest])
     values[rest] = predicted[rest] + residual
     if np.abs(values).max(initial=0) > VECTOR_LIMIT:
         raise BitstreamError(f"motion: a vector exceeds {VECTOR_LIMIT} quarter pixels; the stream is damaged")
     return values
-
-
-def _equal(truth: Array | None, values: Array) -> Mask | None:
-    return None if truth is None else (truth == values).all(-1)
 
 
 def _code_residuals(coder: Coder, kind: Array, lean: Array, truth: Array | None) -> Array:
@@ -320,10 +321,9 @@ def _code_sub_blocks(coder: Coder, base: Array, split: Mask, vectors: Array, tru
         useful = (predicted != alternative).any(-1)
         context = sub * 3 + left[rows, columns]
         known = None if truth is None else truth[0][place]
-        names, kind = ("sub_same", "sub_alternative"), CLASSES + _classes(np.abs(alternative - predicted))
-        vectors[place] = _code_vectors(
-            coder, names, (context * 2 + useful, context), kind, predicted, alternative, known
-        )
+        same = _Choice("sub_same", context * 2 + useful, predicted)
+        other = _Choice("sub_alternative", context, alternative)
+        vectors[place] = _code_vectors(coder, [same, other], CLASSES + _classes(np.abs(alternative - predicted)), known)
         left[rows, columns] += (vectors[place] != own).any(-1)
 
 

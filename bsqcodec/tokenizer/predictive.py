@@ -40,6 +40,7 @@ class PredictiveConfig:
     falloff: float = 0.0
     phases: int = 0  # width of what predicts first frames from a quarter (`tokenizer.phases`); 0: scale recursion
     overlap: bool = False  # whether blocks overlap in the prediction of inter frames (`bsqcodec.motion.overlap`)
+    merge: bool = False  # whether vectors may equal more of their neighbours' than two (`MotionTables.merging`)
     threshold_intra: float = 0.60
     threshold_inter: float = 0.66
 

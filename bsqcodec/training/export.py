@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from tqdm import tqdm
 
-from bsqcodec.codec.model import ModelConfig, save_model
+from bsqcodec.codec.model import ModelConfig, merging, save_model
 from bsqcodec.errors import UsageError
 from bsqcodec.motion import MotionField, MotionTables, count_statistics, empty_counts, tables_from_counts
 from bsqcodec.prior.network import PriorConfig, PriorNetwork
@@ -27,15 +27,15 @@ from bsqcodec.training.checkpoint import load_part, read
 TAIL = 4  # smallest |level| whose decisions come from tables and not from the network
 
 
-def fit_material(folders: list[Path]) -> tuple[Tables, MotionTables]:
+def fit_material(folders: list[Path], merging: bool) -> tuple[Tables, MotionTables]:
     """Tables of token tails and of motion from the shards of some folders (`predictive_shard`'s).
 
-    Raises UsageError where there is no shard.
+    merging: `MotionTables.merging`. Raises UsageError where there is no shard.
     """
     paths = [path for folder in folders for path in sorted(folder.glob("*.pt"))]
     if not paths:
         raise UsageError(f"{', '.join(map(str, folders))}: no shards of training material; make some first")
-    tails, counts = [], empty_counts()
+    tails, counts = [], empty_counts(merging)
     for path in tqdm(paths, desc="tables", ascii=True):
         shard = read(path)
         tails += [_tail(sample["levels"]) for sample in shard["samples"]]
@@ -104,7 +104,7 @@ def _arguments() -> Any:
 def main() -> None:
     arguments = _arguments()
     config = ModelConfig(arguments.name, arguments.tune, PredictiveConfig(), PriorConfig())
-    tables = fit_material(arguments.material)
+    tables = fit_material(arguments.material, merging(config.tokenizer))
     digest = export(arguments.out, config, (arguments.tokenizer, arguments.prior), tables)
     print(f"{arguments.out}: {arguments.out.stat().st_size} bytes, sha256 {digest.hex()}")
 

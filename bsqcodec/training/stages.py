@@ -15,7 +15,7 @@ from typing import Any
 
 import torch
 
-from bsqcodec.codec.model import ModelConfig, load_model
+from bsqcodec.codec.model import ModelConfig, load_model, merging
 from bsqcodec.errors import UsageError
 from bsqcodec.motion import default_tables as default_motion
 from bsqcodec.prior.tables import default_tables
@@ -184,7 +184,8 @@ def _finish(plan: Plan, data: Path, out: Path) -> None:
     if path.exists():
         return
     causal = isinstance(plan.tokenizer, CausalConfig)
-    tables = (default_tables(), default_motion()) if causal else fit_material([out / plan.last("material")])
+    material = [out / plan.last("material")]
+    tables = (default_tables(), default_motion()) if causal else fit_material(material, merging(plan.tokenizer))
     config = ModelConfig(plan.name, plan.tune, plan.tokenizer, plan.prior, CURVE if causal else [])
     states = _state(out, plan.last("tokenizer")), _state(out, plan.last("prior"))
     if plan.calibrate is None:

@@ -26,6 +26,7 @@ from bsqcodec.codec.settings import (
     is_cut,
     motion_lambda,
     tail_quality,
+    visibility,
 )
 from bsqcodec.codec.worth import price_factors
 from bsqcodec.container import Group
@@ -108,7 +109,8 @@ class _OpenGroup:
             return None
         with stage("motion"):
             price = motion_lambda(quality, self.model.tune)
-            return estimate(target, self.coder.planes, price, self.field, self.search.motion)
+            visible = visibility(target[0], self.model.tune)
+            return estimate(target, self.coder.planes, price, self.field, self.search.motion, visible)
 
     def factors(self) -> list[np.ndarray]:
         """Factors of the levels' prices for a second pass: [h, w] of each frame."""

@@ -84,6 +84,11 @@ def level_prices(luma: Tensor, kind: int, tune: str) -> Tensor:
     return LEVEL_PRICES[tune][kind] * hidden.clamp(*MASK_RANGE)
 
 
+def visibility(luma: Tensor, tune: str) -> Tensor | None:
+    """How much an error counts in each token of an inter frame: float [h, w] for luma uint8 [8h, 8w], None for 1."""
+    return LEVEL_PRICES[tune][4] / level_prices(luma, 4, tune) if tune == "ms-ssim" else None
+
+
 def is_cut(luma: Tensor, cost: float, before: float | None) -> bool:
     """Whether a frame is a cut: predicted much worse than the one before, and hardly better than from nothing.
 

@@ -17,7 +17,7 @@ from bsqcodec.codec import causal
 from bsqcodec.codec.filtering import Flags
 from bsqcodec.codec.model import Model
 from bsqcodec.codec.predictive import PredictiveCoder, TokenModel
-from bsqcodec.codec.settings import first_quality, inter_quality, motion_lambda
+from bsqcodec.codec.settings import first_quality, inter_quality, motion_lambda, visibility
 from bsqcodec.motion import MotionField, estimate
 from bsqcodec.prior.choice import Wish
 from bsqcodec.prior.coding import Bits, Coder
@@ -92,7 +92,8 @@ def analyse(model: Model, targets: list[Planes], quality: int) -> GroupLevels:
     for target in targets[1:]:
         qualities.append(inter_quality(quality, len(qualities), model.tune))
         price = motion_lambda(qualities[-1], model.tune)
-        fields.append(estimate(target, reference, price, fields[-1] if fields else None))
+        before, visible = fields[-1] if fields else None, visibility(target[0], model.tune)
+        fields.append(estimate(target, reference, price, before, visible=visible))
         reference = coder.next(NoCoder(), qualities[-1], fields[-1], target)
     count = len(model.first_levels) - 1
     small, frames = keeping.seen[:count], keeping.seen[count:]

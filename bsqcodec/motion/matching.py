@@ -23,10 +23,15 @@ BIT_PRICE = 0.2  # steps^2 a bit of a level is worth (`settings.LEVEL_PRICES`, i
 CODED_COST, OCTAVE_COST = 0.85, 0.5  # steps^2: of a level of 1, and for every doubling
 
 
+# Bits of a vector that equals its prediction, another candidate, or neither (and what its size's logarithm adds), as
+# the tables of recorded fields have them on average.
+SAME_BITS, MERGE_BITS, RESIDUAL_BITS, SIZE_BITS = 0.5, 3.5, 5.5, 1.3
+
+
 def vector_bits(difference: Tensor) -> Tensor:
     """Estimated bits of a vector that differs by `difference` [..., 2] from its prediction -> float [...]."""
     size = (difference.abs().float() + 1).log2().sum(-1)
-    return torch.where(size > 0, 4.0 + 1.3 * size, 1.0)
+    return torch.where(size > 0, RESIDUAL_BITS + SIZE_BITS * size, SAME_BITS)
 
 
 def predict_vectors(grid: Tensor) -> Tensor:
@@ -47,9 +52,12 @@ def neighbours(grid: Tensor) -> Tensor:
 
 
 class Matcher:
-    """Distortions of candidate vectors for all blocks of one frame pair at once."""
+    """Distortions of candidate vectors for all blocks of one frame pair at once.
 
-    def __init__(self, current: Tensor, reference: Tensor, lam: float) -> None:
+    visible: float [h8, w8], by what the cost of a residual counts in each 8x8 block; None for 1.
+    """
+
+    def __init__(self, current: Tensor, reference: Tensor, lam: float, visible: Tensor | None = None) -> None:
         self.lam = lam
         self.before: Tensor | None = None  # the field before's base vectors [M, 2]
         self.h8, self.w8 = current.shape[0] // 8, current.shape[1] // 8
@@ -69,6 +77,11 @@ class Matcher:
         self.inside = (steps[:, None] * self.stride + steps).reshape(-1)
         self.hadamard = _hadamard(self.device)
         self.parity = (rows + columns) % 2
+        self.visible = self.exists.float()
+        if visible is not None:
+            padding = (0, 2 * self.w16 - self.w8, 0, 2 * self.h16 - self.h8)
+            whole = functional.pad(visible, padding).reshape(self.h16, 2, self.w16, 2)
+            self.visible = whole.permute(1, 3, 0, 2).reshape(4, -1)
 
     def _blocks(self, luma: Tensor) -> Tensor:
         """float [4, M, 64] of a plane [H8, W8] padded to whole 16x16 blocks."""
@@ -80,7 +93,7 @@ class Matcher:
         """The same for some of the blocks alone, by number (int64 [m]): only distortions make sense there."""
         part = copy(self)
         part.x, part.y, part.exists = self.x[:, blocks], self.y[:, blocks], self.exists[:, blocks]
-        part.target = self.target[:, blocks]
+        part.target, part.visible = self.target[:, blocks], self.visible[:, blocks]
         return part
 
     def above(self, distortion: Tensor, bits: float) -> Tensor:
@@ -98,8 +111,9 @@ class Matcher:
         start = phase * self.planes[0].numel() + y * self.stride + x
         index = (start[..., None] + self.inside).reshape(-1)
         error = self.planes.reshape(-1).index_select(0, index).float().reshape(*start.shape, 64).sub_(self.target)
-        cost = self.residual_cost(error @ self.hadamard) if residual else error.abs_().sum(-1)
-        return cost * self.exists
+        if residual:
+            return self.residual_cost(error @ self.hadamard) * self.visible
+        return error.abs_().sum(-1) * self.exists
 
     def residual_cost(self, coefficients: Tensor) -> Tensor:
         """What residuals [..., 64] will cost in error and bits, in units of lam a bit: [...].
@@ -114,10 +128,15 @@ class Matcher:
         total: Tensor = torch.minimum(square, coded).sum(-1) * (self.lam / BIT_PRICE)
         return total
 
-    def bits(self, vectors: Tensor, expected: Tensor) -> Tensor:
-        """Estimated bits of vectors [..., M, 2] where the neighbours say `expected` [M, 2]: [..., M]."""
-        bits = vector_bits(vectors - expected)
-        return bits if self.before is None else torch.minimum(bits, vector_bits(vectors - self.before))
+    def bits(self, candidates: Tensor, vectors: Tensor) -> Tensor:
+        """Estimated bits of candidates [..., M, 2] where the blocks around have `vectors` [M, 2]: [..., M]."""
+        bits = vector_bits(candidates - self.prediction(vectors))
+        near = [*neighbours(self.grid(vectors)).reshape(4, -1, 2)]
+        if self.before is not None:
+            bits = torch.minimum(bits, vector_bits(candidates - self.before))
+            near.append(self.before)
+        known = torch.stack([(candidates == other).all(-1) for other in near]).any(0)
+        return torch.where(known, bits.clamp(max=MERGE_BITS), bits)
 
     def grid(self, vectors: Tensor) -> Tensor:
         """[M, 2] -> [h16, w16, 2]."""
@@ -144,10 +163,9 @@ class Matcher:
             errors = candidates.new_full(candidates.shape[:2], torch.inf, dtype=torch.float32)
             errors[:, blocks] = self.part(blocks).distortions(candidates[:, None, blocks], residual).sum(1)
         for colour in (0, 1):
-            expected = self.prediction(vectors)
-            price = errors + self.lam * self.bits(candidates, expected)
+            price = errors + self.lam * self.bits(candidates, vectors)
             chosen = price.argmin(0)[None]
-            here = distortion + self.lam * self.bits(vectors, expected)
+            here = distortion + self.lam * self.bits(vectors, vectors)
             better = (price.gather(0, chosen)[0] < here) & (self.parity == colour)
             found = candidates.gather(0, chosen[..., None].expand(1, -1, 2))[0]
             vectors = torch.where(better[:, None], found, vectors)

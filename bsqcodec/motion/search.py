@@ -49,17 +49,22 @@ EFFORTS = (
 
 
 def estimate(
-    current: Planes, reference: Planes, lam: float, previous: MotionField | None = None, effort: int = 1
+    current: Planes,
+    reference: Planes,
+    lam: float,
+    previous: MotionField | None = None,
+    effort: int = 1,
+    visible: Tensor | None = None,
 ) -> MotionField:
     """Find the motion of `current` against `reference`.
 
     current, reference: 8-bit planes as in `compensate` (uint8, or float32 with the same integers); only luma is used.
     lam: price of a bit in units of absolute luma difference, >= 0 (x264's lambda at qp: 2^(qp/6 - 2)).
     previous: field of the frame before (same shape): candidates, and vectors near them are cheap.
-    effort: 0 (fast), 1, 2 (thorough).
+    effort: 0 (fast), 1, 2 (thorough). visible: float [h8, w8], how much an error counts in each 8x8 block; None for 1.
     Returns a field whose `cost` is the mean absolute luma difference of the prediction.
     """
-    work = Matcher(current[0], reference[0], lam)
+    work = Matcher(current[0], reference[0], lam, visible)
     work.before = None if previous is None else previous.vectors[::2, ::2].to(work.device).reshape(-1, 2).int()
     plan = EFFORTS[effort]
     starts, small_starts = _starts(work, current[0], reference[0], previous, plan)

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from bsqcodec.codec.predictive import PredictiveCoder, TokenModel
-from bsqcodec.codec.settings import inter_quality, motion_lambda
+from bsqcodec.codec.settings import inter_quality, motion_lambda, visibility
 from bsqcodec.codec.uncoded import NoCoder, PassThrough
 from bsqcodec.integer.arithmetic import Ops, freeze
 from bsqcodec.integer.kernels import best_kernel
@@ -130,7 +130,8 @@ def roll_out(coder: RecordingCoder, frames: list[Planes], quality: int) -> list[
             continue
         assert coder.planes is not None
         later = inter_quality(quality, i, coder.tune)
-        moved = estimate(planes, coder.planes, motion_lambda(later, coder.tune), fields[-1] if fields else None)
+        price, before = motion_lambda(later, coder.tune), fields[-1] if fields else None
+        moved = estimate(planes, coder.planes, price, before, visible=visibility(planes[0], coder.tune))
         coder.next(nowhere, later, moved, planes)
         fields.append(moved)
     return fields

@@ -26,7 +26,7 @@ from bsqcodec.motion import (
     tables_from_counts,
 )
 from bsqcodec.motion.compensate import CHROMA_TAPS, LUMA_TAPS
-from bsqcodec.motion.matching import Matcher
+from bsqcodec.motion.matching import MERGE_BITS, SAME_BITS, Matcher
 from bsqcodec.motion.overlap import WHOLE, weights
 
 TABLES = default_tables()
@@ -206,6 +206,34 @@ def test_only_blocks_with_an_error_worth_bits_are_refined(monkeypatch: pytest.Mo
         monkeypatch.setattr(search, floor, 1e9)
     coarse = estimate(as_planes(current), as_planes(back), 4.0)
     assert not coarse.split.any() and not (coarse.vectors % 4).any()
+
+
+def test_residuals_count_as_much_as_they_are_visible() -> None:
+    rng = np.random.default_rng(3)
+    current, reference = texture(rng, 40, 56), texture(rng, 40, 56)  # half a block more than 2 x 3
+    visible = torch.from_numpy(rng.random((5, 7), np.float32))
+    plain, weighed = Matcher(current, reference, 4.0), Matcher(current, reference, 4.0, visible)
+    vectors = torch.from_numpy(rng.integers(-9, 9, (2, 4, 12, 2), np.int32))
+    counts = torch.zeros(6, 8)
+    counts[:5, :7] = visible
+    order = counts.reshape(3, 2, 4, 2).permute(1, 3, 0, 2).reshape(4, 12)
+    assert torch.allclose(weighed.distortions(vectors, True), plain.distortions(vectors, True) * order)
+    assert torch.equal(weighed.distortions(vectors, False), plain.distortions(vectors, False))
+    one = torch.tensor([5])
+    whole = weighed.distortions(vectors, True)
+    assert torch.allclose(weighed.part(one).distortions(vectors[:, :, one], True), whole[..., one])
+
+
+def test_any_neighbours_vector_costs_a_merge() -> None:
+    still = torch.zeros(48, 48, dtype=torch.uint8)
+    work = Matcher(still, still, 4.0)
+    field = torch.zeros(9, 2, dtype=torch.int32)
+    field[1] = torch.tensor((40, -8))  # above the one in the middle, where the other sides say 0
+    candidates = torch.tensor([(0, 0), (40, -8), (40, -7)], dtype=torch.int32)[:, None].expand(3, 9, 2)
+    same, merged, other = work.bits(candidates, field)[:, 4].tolist()
+    assert same < merged == MERGE_BITS < other
+    work.before = candidates[2]
+    assert work.bits(candidates, field)[2, 4] == SAME_BITS
 
 
 def test_price_of_bits_buys_smoothness() -> None:

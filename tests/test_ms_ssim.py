@@ -13,7 +13,7 @@ from torch import nn
 
 from bsqcodec.codec import GroupEncoder, decode_group, load_model
 from bsqcodec.codec.model import load_modules, shipped_path
-from bsqcodec.codec.settings import LEVEL_PRICES, level_prices
+from bsqcodec.codec.settings import LEVEL_PRICES, level_prices, visibility
 from bsqcodec.errors import UsageError
 from bsqcodec.frames import Frame, VideoInfo
 from bsqcodec.integer.blocks import integers
@@ -120,6 +120,9 @@ def test_prices_follow_the_variance_for_ms_ssim_only() -> None:
             assert prices[0, 0] > price > prices[1, 1] > 0
         else:
             assert torch.equal(prices, torch.full((2, 3), price))
+    for tune in ("psnr", "ms-ssim"):
+        counts = visibility(luma, tune)
+        assert counts[0, 0] < 1 < counts[1, 1]
 
 
 def points(tune: str, frames: list[Frame], crfs: tuple[float, ...]) -> list[tuple[float, float]]:

@@ -31,6 +31,9 @@ MOTION_PRICES = {"psnr": 0.4, "ms-ssim": 0.75}
 # --tune ms-ssim: how prices follow the variance (grey levels^2) of a token; one of MASK_VARIANCE keeps its.
 MASKED_KINDS = (0, 4)  # pictures of full size
 MASK_VARIANCE, MASK_STRENGTH, MASK_RANGE = 150.0, 0.3, (0.5, 3.0)
+# How what an error counts in the search for motion falls with the variance, by tune: busy blocks get what is left of
+# them from the levels, and their vectors would be the dearest.
+MOTION_MASKS = {"psnr": 0.15, "ms-ssim": 0.3}
 SSIM_C2 = (0.03 * 255) ** 2  # Wang, Bovik, Sheikh, Simoncelli 2004
 CUT_FLOOR, CUT_RATIO, CUT_ACTIVITY = 6.0, 2.5, 0.75  # grey levels; ratios
 
@@ -75,18 +78,22 @@ def level_prices(luma: Tensor, kind: int, tune: str) -> Tensor:
 
     For MS-SSIM, whose windows divide an error by 2 variance + C2, busy tokens hide errors and flat ones show them.
     """
-    rows, columns = luma.shape[0] // 8, luma.shape[1] // 8
     if tune != "ms-ssim" or kind not in MASKED_KINDS:
-        return torch.full((rows, columns), LEVEL_PRICES[tune][kind], device=luma.device)
-    tokens = luma.float().reshape(rows, 8, columns, 8)
-    variance = tokens.var((1, 3), correction=0)
-    hidden = ((2 * variance + SSIM_C2) / (2 * MASK_VARIANCE + SSIM_C2)) ** MASK_STRENGTH
-    return LEVEL_PRICES[tune][kind] * hidden.clamp(*MASK_RANGE)
+        return torch.full((luma.shape[0] // 8, luma.shape[1] // 8), LEVEL_PRICES[tune][kind], device=luma.device)
+    return LEVEL_PRICES[tune][kind] * _hidden(luma, MASK_STRENGTH)
 
 
-def visibility(luma: Tensor, tune: str) -> Tensor | None:
-    """How much an error counts in each token of an inter frame: float [h, w] for luma uint8 [8h, 8w], None for 1."""
-    return LEVEL_PRICES[tune][4] / level_prices(luma, 4, tune) if tune == "ms-ssim" else None
+def visibility(luma: Tensor, tune: str) -> Tensor:
+    """How much an error of a token's prediction counts: float [h, w] for luma uint8 [8h, 8w]."""
+    return 1 / _hidden(luma, MOTION_MASKS[tune])
+
+
+def _hidden(luma: Tensor, strength: float) -> Tensor:
+    """How well each token of luma uint8 [8h, 8w] hides an error, beside one of MASK_VARIANCE: float [h, w]."""
+    rows, columns = luma.shape[0] // 8, luma.shape[1] // 8
+    variance = luma.float().reshape(rows, 8, columns, 8).var((1, 3), correction=0)
+    hidden = (2 * variance + SSIM_C2) / (2 * MASK_VARIANCE + SSIM_C2)
+    return (hidden**strength).clamp(*MASK_RANGE)
 
 
 def is_cut(luma: Tensor, cost: float, before: float | None) -> bool:

@@ -13,7 +13,7 @@ from torch import nn
 
 from bsqcodec.codec import GroupEncoder, decode_group, load_model
 from bsqcodec.codec.model import load_modules, shipped_path
-from bsqcodec.codec.settings import LEVEL_PRICES, level_prices, visibility
+from bsqcodec.codec.settings import LEVEL_PRICES, chroma_price, level_prices, visibility
 from bsqcodec.errors import UsageError
 from bsqcodec.frames import Frame, VideoInfo
 from bsqcodec.integer.blocks import integers
@@ -123,6 +123,12 @@ def test_prices_follow_the_variance_for_ms_ssim_only() -> None:
     for tune in ("psnr", "ms-ssim"):
         counts = visibility(luma, tune)
         assert counts[0, 0] < 1 < counts[1, 1]
+
+
+def test_chroma_costs_more_where_luma_is_fine_for_ms_ssim_only() -> None:
+    prices = [chroma_price(quality, "ms-ssim") for quality in range(256)]
+    assert prices == sorted(prices, reverse=True) and prices[0] == 2 and prices[-1] == 1
+    assert {chroma_price(quality, "psnr") for quality in (0, 100, 255)} == {1.0}
 
 
 def points(tune: str, frames: list[Frame], crfs: tuple[float, ...]) -> list[tuple[float, float]]:

@@ -64,7 +64,7 @@ class PhasedWish:
         row, column = PHASES[phase]
         residual = self.samples[:, row::2, column::2] - self.canvas.predict(phase)
         latent = self.tokenizer.coefficients(residual, self.quality) + self.better[:, row::2, column::2]
-        prices = self.prices[row::2, column::2].flatten()
+        prices = self.prices[row::2, column::2].flatten(0, 1)
         return Wanted(latent[0].flatten(0, 1), self.tokenizer.decoder.offset, prices)
 
     def took(self, phase: int, levels: Tensor) -> None:

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from bsqcodec.codec import phases, pyramid
 from bsqcodec.codec.filtering import FilterFlags
-from bsqcodec.codec.settings import CHROMA_ERROR, LEVEL_PRICES, level_prices
+from bsqcodec.codec.settings import CHROMA_ERROR, LEVEL_PRICES, chroma_price, level_prices
 from bsqcodec.motion import MotionField, compensate, compensate_overlapped
 from bsqcodec.presets import MEDIUM
 from bsqcodec.prior import context
@@ -27,7 +27,7 @@ from bsqcodec.tokenizer.predictive import PredictiveTokenizer
 from bsqcodec.tokenizer.quality import step
 from bsqcodec.tokenizer.reconstruction import INTER, pixels
 from bsqcodec.tokenizer.refinement import refined
-from bsqcodec.tokenizer.transform import LUMA, SAMPLES, Planes, pack, unpack
+from bsqcodec.tokenizer.transform import LUMA, SAMPLES, Planes, channel_order, pack, unpack
 
 
 class TokenModel(Protocol):
@@ -66,6 +66,7 @@ class PredictiveCoder:
         self.references: context.References | None = None
         self.predicted: Tensor | None = None  # what the last picture was predicted as: float [h, w, 96]
         self.filters = FilterFlags(h, w, filters)
+        self.luma = torch.tensor(channel_order(), device=device) < LUMA
 
     def first(self, coder: Coder, quality: int, target: Planes | None, last: int = 0) -> Planes:
         """Code a group's first frame down to pyramid level `last` (0 = full size); returns its reconstruction."""
@@ -137,7 +138,9 @@ class PredictiveCoder:
         """Levels by plain thresholds, and what to choose them from at the prior's price."""
         latent = self._latents(pack(target).float().unsqueeze(0), predicted, quality, kind)
         levels = self.tokenizer.levels(latent, kind)[0]
-        return levels, Wanted(latent[0], self.tokenizer.decoder.offset, self._prices(target, kind))
+        return levels, Wanted(
+            latent[0], self.tokenizer.decoder.offset, self._prices(target, int(quality[0]), int(kind[0]))
+        )
 
     def _phased_wish(self, target: Planes, predicted: Tensor, quality: Tensor, kind: Tensor) -> tuple[Tensor, Wish]:
         """The same where tokens are predicted from those of earlier phases: first by thresholds, then in that light."""
@@ -146,7 +149,7 @@ class PredictiveCoder:
             levels, seen = phases.first_choice(self.tokenizer, samples, predicted, quality, kind)
         latent = self._latents(samples, seen, quality, kind)
         better = latent - self.tokenizer.coefficients(samples - seen, quality)
-        prices = self._prices(target, kind)
+        prices = self._prices(target, int(quality[0]), int(kind[0]))
         return levels, phases.PhasedWish(self.tokenizer, samples, predicted, quality, better, prices)
 
     def _latents(self, samples: Tensor, predicted: Tensor, quality: Tensor, kind: Tensor) -> Tensor:
@@ -158,13 +161,14 @@ class PredictiveCoder:
                 latent = refined(self.tokenizer, latent, samples, predicted, quality, kind)
         return latent
 
-    def _prices(self, target: Planes, kind: Tensor) -> Tensor:
-        which = int(kind[0])
-        prices = level_prices(target[0], which, self.tune)
-        if not self.factors or which not in (0, INTER):
-            return prices
-        position = self.position if which == INTER else 0
-        return prices * torch.from_numpy(self.factors[position]).to(prices.device)
+    def _prices(self, target: Planes, quality: int, kind: int) -> Tensor:
+        """Steps^2 a bit of each level is worth: float [h, w, C]."""
+        prices = level_prices(target[0], kind, self.tune)
+        if self.factors and kind in (0, INTER):
+            position = self.position if kind == INTER else 0
+            prices = prices * torch.from_numpy(self.factors[position]).to(prices.device)
+        channels = torch.where(self.luma, 1.0, chroma_price(quality, self.tune))
+        return prices[..., None] * channels
 
     def _filtered(
         self, coder: Coder, levels: Tensor, base: Tensor, corrected: Tensor, quality: int, target: Planes | None

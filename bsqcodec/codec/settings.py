@@ -23,6 +23,9 @@ TAIL_PART = 5
 # theory: 0.115). An error of a small size is spread over many pixels, and a first frame is what a group's silent
 # tokens show. For MS-SSIM, whose steps of fine detail are larger, detail is better kept from first frames than sent.
 LEVEL_PRICES = {"psnr": (0.15, 0.05, 0.02, 0.01, 0.2), "ms-ssim": (0.1, 0.035, 0.015, 0.008, 0.35)}
+# By what they are larger for chroma, by tune: (quality index, factor) of fine frames, then of coarse ones. MS-SSIM does
+# not see chroma; so it is kept as good as x265's at equal MS-SSIM, whose chroma gains less from a finer quality.
+CHROMA_PRICES = {"psnr": ((0, 1.0), (255, 1.0)), "ms-ssim": ((80, 2.0), (160, 1.0))}
 # Weight of chroma's squared error beside luma's, near that of (6Y + U + V) / 8 in dB where chroma is 9 dB better.
 CHROMA_ERROR = 5.0
 # Steps that a bit of motion is worth, by tune; fine detail, which MS-SSIM hardly sees, has larger steps than a frame's.
@@ -81,6 +84,13 @@ def level_prices(luma: Tensor, kind: int, tune: str) -> Tensor:
     if tune != "ms-ssim" or kind not in MASKED_KINDS:
         return torch.full((luma.shape[0] // 8, luma.shape[1] // 8), LEVEL_PRICES[tune][kind], device=luma.device)
     return LEVEL_PRICES[tune][kind] * _hidden(luma, MASK_STRENGTH)
+
+
+def chroma_price(quality: int, tune: str) -> float:
+    """By what the price of a bit is larger for chroma's levels, for a quality index 0..255."""
+    (fine, most), (coarse, least) = CHROMA_PRICES[tune]
+    share = min(1.0, max(0.0, (quality - fine) / (coarse - fine)))
+    return most + (least - most) * share
 
 
 def visibility(luma: Tensor, tune: str) -> Tensor:

@@ -25,7 +25,7 @@ class Wanted:
     """What an encoder would like to code.
 
     latents: float [h, w, C] in steps; points: float [C, 3], offsets of the reconstruction from |n| = 1, 2, >= 3;
-    prices: squared error (steps^2) a bit is worth in each token, float [h, w].
+    prices: squared error (steps^2) a bit is worth, float [h, w, C].
     """
 
     latents: Tensor
@@ -33,10 +33,10 @@ class Wanted:
     prices: Tensor
 
     def part(self, phase: int) -> Wanted:
-        """The same of a phase's tokens in raster order: latents [N, C], prices [N]."""
+        """The same of a phase's tokens in raster order: latents and prices [N, C]."""
         row, column = PHASES[phase]
         latents, prices = self.latents[row::2, column::2], self.prices[row::2, column::2]
-        return Wanted(latents.flatten(0, 1), self.points, prices.flatten())
+        return Wanted(latents.flatten(0, 1), self.points, prices.flatten(0, 1))
 
     def took(self, phase: int, levels: Tensor) -> None:
         """What was chosen changes nothing of what is wanted."""
@@ -53,14 +53,14 @@ class Wish(Protocol):
 
 
 def choose(latents: Tensor, points: Tensor, prices: Tensor, sums: Tensor, tables: Tables) -> np.ndarray:
-    """Levels of a band's tokens: latents [N, n], points [n, 3], prices [N], sums [N, n, 6] -> int16 [N, n]."""
+    """Levels of a band's tokens: latents and prices [N, n], points [n, 3], sums [N, n, 6] -> int16 [N, n]."""
     y = latents.flatten()
     where = torch.nonzero(y.abs() >= 0.5).squeeze(1)
     out = np.zeros(y.numel(), dtype=np.int16)
     if where.numel():
         chances = tables.probabilities(sums.reshape(-1, sums.shape[-1])[where]).astype(np.int64)
         offsets = points[where % latents.shape[1]].cpu().numpy()
-        price = prices[where // latents.shape[1]].cpu().numpy()
+        price = prices.flatten()[where].cpu().numpy()
         out[where.cpu().numpy()] = _cheapest(y[where].cpu().numpy(), offsets, chances, price)
     return out.reshape(latents.shape)
 

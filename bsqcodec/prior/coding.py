@@ -120,7 +120,7 @@ class TokenCoder:
         """Levels of a band [N, n]: chosen, given, or None when decoding."""
         own = slice(*band)
         if wanted is not None:
-            return choose(wanted.latents[:, own], wanted.points[own], wanted.prices, sums, self.tables)
+            return choose(wanted.latents[:, own], wanted.points[own], wanted.prices[:, own], sums, self.tables)
         return None if target is None else target[:, own].cpu().numpy()
 
     def _before(self, start: int) -> Tensor:

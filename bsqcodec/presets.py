@@ -16,5 +16,5 @@ class Search:
     again: bool = False
 
 
-PRESETS = {"fast": Search(0, 0), "medium": Search(1, 1), "slow": Search(1, 1, again=True)}
+PRESETS = {"fast": Search(0, 0), "medium": Search(1, 1), "slow": Search(2, 1, again=True)}
 MEDIUM = PRESETS["medium"]

@@ -1,5 +1,7 @@
 """Motion: exact compensation, block search, and coding of the vectors. Run: pytest tests/test_motion.py"""
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 import torch
@@ -23,11 +25,13 @@ from bsqcodec.motion import (
     estimate,
     field_bits,
     search,
+    settling,
     tables_from_counts,
 )
-from bsqcodec.motion.compensate import CHROMA_TAPS, LUMA_TAPS
+from bsqcodec.motion.compensate import CHROMA_TAPS, LUMA_TAPS, Planes
 from bsqcodec.motion.matching import MERGE_BITS, SAME_BITS, Matcher
 from bsqcodec.motion.overlap import WHOLE, weights
+from bsqcodec.training.clips import read_clip
 
 TABLES = default_tables()
 MERGING = default_tables(merging=True)
@@ -234,6 +238,40 @@ def test_any_neighbours_vector_costs_a_merge() -> None:
     assert same < merged == MERGE_BITS < other
     work.before = candidates[2]
     assert work.bits(candidates, field)[2, 4] == SAME_BITS
+
+
+def overlapped_cost(work: Matcher, current: Planes, reference: Planes, field: MotionField) -> torch.Tensor:
+    """What the residual of the overlapped prediction costs in each 8x8 block: [h8, w8]."""
+    h8, w8 = field.shape
+    error = compensate_overlapped(reference, field)[0].float() - current[0].float()
+    return work.residual_cost(error.reshape(h8, 8, w8, 8).transpose(1, 2).reshape(h8, w8, 64) @ work.hadamard)
+
+
+@pytest.mark.parametrize(("h8", "w8"), [(8, 10), (7, 9), (1, 1)])
+def test_settling_measures_the_overlapped_prediction(h8: int, w8: int) -> None:
+    rng = np.random.default_rng(h8)
+    current, reference = (as_planes(texture(rng, 8 * h8, 8 * w8)) for _ in range(2))
+    field = random_field(rng, h8, w8, 40)
+    work = Matcher(current[0], reference[0], 8.0)
+    grid = torch.zeros(2 * work.h16, 2 * work.w16, 2, dtype=torch.int32)
+    grid[:h8, :w8] = field.vectors
+    places = torch.arange(h8)[:, None] * 2 * work.w16 + torch.arange(w8)
+    found = settling._Overlapped(work).cost(grid, places)
+    assert torch.allclose(found, overlapped_cost(work, current, reference, field), rtol=0.02)  # it does not round
+
+
+def test_settled_vectors_cost_less_where_blocks_overlap() -> None:
+    clip = read_clip(Path(search.__file__).parents[1] / "bench" / "data" / "butterfly_640x360.mp4", 0, 3)
+    frames = [(y[100:228, 200:360], u[50:114, 100:180], v[50:114, 100:180]) for y, u, v in clip]
+    reference, current = (tuple(plane.contiguous() for plane in planes) for planes in (frames[0], frames[2]))
+    work, costs = Matcher(current[0], reference[0], 30.0), []
+    for overlap in (False, True):
+        field = estimate(current, reference, 30.0, effort=2, overlap=overlap)
+        costs.append(
+            float(overlapped_cost(work, current, reference, field).sum()) + 30 * field_bits(field, None, MERGING)
+        )
+        round_trip([field], MERGING)
+    assert costs[1] < 0.98 * costs[0]
 
 
 def test_price_of_bits_buys_smoothness() -> None:

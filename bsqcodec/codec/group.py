@@ -110,7 +110,9 @@ class _OpenGroup:
         with stage("motion"):
             price = motion_lambda(quality, self.model.tune)
             visible = visibility(target[0], self.model.tune)
-            return estimate(target, self.coder.planes, price, self.field, self.search.motion, visible)
+            return estimate(
+                target, self.coder.planes, price, self.field, self.search.motion, visible, self.coder.overlap
+            )
 
     def factors(self) -> list[np.ndarray]:
         """Factors of the levels' prices for a second pass: [h, w] of each frame."""

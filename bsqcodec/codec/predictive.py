@@ -66,6 +66,7 @@ class PredictiveCoder:
         self.references: context.References | None = None
         self.predicted: Tensor | None = None  # what the last picture was predicted as: float [h, w, 96]
         self.filters = FilterFlags(h, w, filters)
+        self.overlap = tokenizer.config.overlap
         self.luma = torch.tensor(channel_order(), device=device) < LUMA
 
     def first(self, coder: Coder, quality: int, target: Planes | None, last: int = 0) -> Planes:
@@ -91,7 +92,7 @@ class PredictiveCoder:
         """Code a frame predicted from the one before along a motion field; returns its reconstruction."""
         assert self.planes is not None and self.references is not None
         self.position += 1
-        predict = compensate_overlapped if self.tokenizer.config.overlap else compensate
+        predict = compensate_overlapped if self.overlap else compensate
         with stage("compensation"):
             prediction = predict(self.planes, field)
             references = self.references.moved(field.vectors)

@@ -93,7 +93,7 @@ def analyse(model: Model, targets: list[Planes], quality: int) -> GroupLevels:
         qualities.append(inter_quality(quality, len(qualities), model.tune))
         price = motion_lambda(qualities[-1], model.tune)
         before, visible = fields[-1] if fields else None, visibility(target[0], model.tune)
-        fields.append(estimate(target, reference, price, before, visible=visible))
+        fields.append(estimate(target, reference, price, before, visible=visible, overlap=coder.overlap))
         reference = coder.next(NoCoder(), qualities[-1], fields[-1], target)
     count = len(model.first_levels) - 1
     small, frames = keeping.seen[:count], keeping.seen[count:]

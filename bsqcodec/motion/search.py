@@ -20,6 +20,7 @@ from torch.nn import functional
 
 from bsqcodec.motion.compensate import VECTOR_LIMIT, MotionField, Planes, replicate
 from bsqcodec.motion.matching import Matcher, neighbours, vector_bits
+from bsqcodec.motion.settling import settle
 
 RING = tuple((x, y) for y in (-1, 0, 1) for x in (-1, 0, 1) if x or y)
 CROSS = ((-1, 0), (1, 0), (0, -1), (0, 1))
@@ -39,12 +40,13 @@ class _Effort:
     final_sweeps: int
     split_steps: tuple[int, ...]  # refinement of 8x8 blocks, quarter pixels per step
     own_search: bool  # 8x8 blocks also start from an exhaustive search of their own
+    settle: bool  # whether vectors are decided anew where blocks overlap (`settling`)
 
 
 EFFORTS = (
-    _Effort(((8, 12),), (16, 8, 4), 1, 0, (2, 1), False),
-    _Effort(((8, 16), (4, 8)), (8, 4), 1, 1, (4, 2, 1), True),
-    _Effort(((8, 16), (4, 16)), (16, 8, 4, 4), 3, 4, (16, 8, 4, 2, 1, 1), True),
+    _Effort(((8, 12),), (16, 8, 4), 1, 0, (2, 1), False, False),
+    _Effort(((8, 16), (4, 8)), (8, 4), 1, 1, (4, 2, 1), True, False),
+    _Effort(((8, 16), (4, 8)), (8, 4), 1, 1, (4, 2, 1), True, True),
 )
 
 
@@ -55,6 +57,7 @@ def estimate(
     previous: MotionField | None = None,
     effort: int = 1,
     visible: Tensor | None = None,
+    overlap: bool = False,
 ) -> MotionField:
     """Find the motion of `current` against `reference`.
 
@@ -62,6 +65,7 @@ def estimate(
     lam: price of a bit in units of absolute luma difference, >= 0 (x264's lambda at qp: 2^(qp/6 - 2)).
     previous: field of the frame before (same shape): candidates, and vectors near them are cheap.
     effort: 0 (fast), 1, 2 (thorough). visible: float [h8, w8], how much an error counts in each 8x8 block; None for 1.
+    overlap: whether the prediction will be `compensate_overlapped`.
     Returns a field whose `cost` is the mean absolute luma difference of the prediction.
     """
     work = Matcher(current[0], reference[0], lam, visible)
@@ -69,7 +73,10 @@ def estimate(
     plan = EFFORTS[effort]
     starts, small_starts = _starts(work, current[0], reference[0], previous, plan)
     vectors = _sub_pixel(work, plan, _whole_pixel(work, plan, starts))
-    return _decide_split(work, plan, vectors, small_starts)
+    vectors, split = _decide_split(work, plan, vectors, small_starts)
+    if overlap and plan.settle:
+        vectors, split = settle(work, vectors, split, SPLIT_BITS)
+    return _finish(work, vectors, split)
 
 
 def _starts(
@@ -200,8 +207,8 @@ def _around(vectors: Tensor, ring: tuple[tuple[int, int], ...], step: int) -> Te
     return vectors[None] + offsets.reshape(-1, *[1] * (vectors.dim() - 1), 2)
 
 
-def _decide_split(work: Matcher, plan: _Effort, base: Tensor, starts: Tensor) -> MotionField:
-    """Give 8x8 blocks vectors of their own where that is worth the bits; the finished field."""
+def _decide_split(work: Matcher, plan: _Effort, base: Tensor, starts: Tensor) -> tuple[Tensor, Tensor]:
+    """Give 8x8 blocks vectors of their own where that is worth the bits: vectors [4, M, 2] and split flags [M]."""
     whole_error = work.distortions(base[None, None], True)[0]  # [4, M]
     blocks = work.above(whole_error.sum(0), SPLIT_FLOOR)
     small, saved = _split(work, plan, base, starts, whole_error, blocks)
@@ -210,7 +217,7 @@ def _decide_split(work: Matcher, plan: _Effort, base: Tensor, starts: Tensor) ->
     split[blocks] = (saved > 0) & differs
     final = base[None].repeat(4, 1, 1)
     final[:, blocks] = torch.where(split[blocks][:, None], small, final[:, blocks])
-    return _finish(work, final, split)
+    return final, split
 
 
 def _split(

@@ -131,7 +131,8 @@ def roll_out(coder: RecordingCoder, frames: list[Planes], quality: int) -> list[
         assert coder.planes is not None
         later = inter_quality(quality, i, coder.tune)
         price, before = motion_lambda(later, coder.tune), fields[-1] if fields else None
-        moved = estimate(planes, coder.planes, price, before, visible=visibility(planes[0], coder.tune))
+        visible = visibility(planes[0], coder.tune)
+        moved = estimate(planes, coder.planes, price, before, visible=visible, overlap=coder.overlap)
         coder.next(nowhere, later, moved, planes)
         fields.append(moved)
     return fields

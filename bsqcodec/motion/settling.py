@@ -1,0 +1,143 @@
+"""The last step of the search where blocks overlap (encoder only): vectors as the overlapped prediction has them.
+
+The stages before measure each block by itself, as if its vector alone predicted it, and none pays for what its vector
+does to the halves of the blocks around. Here every block whose vector is not what its surroundings say is offered
+theirs, and takes it where the overlapped prediction of itself and of the eight 8x8 blocks beside it, and the bits,
+cost less in sum.
+
+Order and letters as in `matching`; a grid of 8x8 blocks is [2 h16, 2 w16], padded at odd sizes. n: places in it.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from bsqcodec.motion.matching import BORDER, Matcher, neighbours, vector_bits
+from bsqcodec.motion.overlap import WHOLE, weights
+
+# A block's own four 8x8 blocks and the eight beside it, (row, column) from the first; those at its corners see nothing.
+REACH = ((0, 0), (0, 1), (1, 0), (1, 1), (-1, 0), (-1, 1), (2, 0), (2, 1), (0, -1), (1, -1), (0, 2), (1, 2))
+PHASES = ((0, 0), (1, 1), (0, 1), (1, 0))  # of blocks that are decided at once: their reaches do not touch
+
+
+def settle(work: Matcher, vectors: Tensor, split: Tensor, split_bits: float) -> tuple[Tensor, Tensor]:
+    """Vectors int32 [4, M, 2] and split flags bool [M], some blocks' replaced by one of their surroundings'."""
+    overlapped = _Overlapped(work)
+    grid = _to_grid(work, vectors)
+    rows = torch.arange(work.h16, device=work.device).repeat_interleave(work.w16)
+    columns = torch.arange(work.w16, device=work.device).repeat(work.h16)
+    for down, across in PHASES:
+        chosen = (rows % 2 == down) & (columns % 2 == across)
+        grid, split = _settle_phase(work, overlapped, grid, split, chosen, split_bits)
+    return _to_blocks(work, grid), split
+
+
+def _settle_phase(
+    work: Matcher, overlapped: _Overlapped, grid: Tensor, split: Tensor, chosen: Tensor, split_bits: float
+) -> tuple[Tensor, Tensor]:
+    base = grid[::2, ::2].reshape(-1, 2)
+    own = _to_blocks(work, grid)
+    bits = work.bits(base, base)
+    bits = bits + split * (split_bits + (vector_bits(own[1:] - own[:1]) * work.exists[1:]).sum(0))
+    best, found, taken = bits.new_zeros(len(base)), base.clone(), torch.zeros_like(split)
+    candidates = [work.prediction(base), *neighbours(work.grid(base)).reshape(4, -1, 2)]
+    if work.before is not None:
+        candidates.append(work.before)
+    for i, candidate in enumerate(candidates):
+        new = chosen & (split | (candidate != base).any(-1))
+        for earlier in candidates[:i]:
+            new = new & (candidate != earlier).any(-1)
+        blocks = new.nonzero()[:, 0]
+        if not len(blocks):
+            continue
+        trial = grid.clone()
+        _put(work, trial, blocks, candidate[blocks])
+        places, inside = overlapped.reach(blocks)
+        change = (overlapped.cost(trial, places) - overlapped.cost(grid, places)) * inside
+        gain = -change.sum(0) - work.lam * (work.bits(candidate, base)[blocks] - bits[blocks])
+        better = gain > best[blocks]
+        blocks = blocks[better]
+        best[blocks], found[blocks], taken[blocks] = gain[better], candidate[blocks], True
+    blocks = taken.nonzero()[:, 0]
+    grid = grid.clone()
+    _put(work, grid, blocks, found[blocks])
+    return grid, split & ~taken
+
+
+def _put(work: Matcher, grid: Tensor, blocks: Tensor, vectors: Tensor) -> None:
+    """Give whole blocks [m] vectors [m, 2], in place."""
+    rows, columns = 2 * (blocks // work.w16), 2 * (blocks % work.w16)
+    for down in (0, 1):
+        for across in (0, 1):
+            grid[rows + down, columns + across] = vectors
+
+
+def _to_grid(work: Matcher, vectors: Tensor) -> Tensor:
+    """[4, M, 2] -> [2 h16, 2 w16, 2]."""
+    return vectors.reshape(2, 2, work.h16, work.w16, 2).permute(2, 0, 3, 1, 4).reshape(2 * work.h16, 2 * work.w16, 2)
+
+
+def _to_blocks(work: Matcher, grid: Tensor) -> Tensor:
+    """The inverse of `_to_grid`."""
+    return grid.reshape(work.h16, 2, work.w16, 2, 2).permute(1, 3, 0, 2, 4).reshape(4, -1, 2)
+
+
+class _Overlapped:
+    """What the residuals of 8x8 blocks cost where each sample is a mean along three vectors (`motion.overlap`)."""
+
+    def __init__(self, work: Matcher) -> None:
+        self.work = work
+        order = _to_order(work)
+        self.target = work.target.reshape(-1, 64)[order]
+        self.visible = work.visible.reshape(-1)[order]
+        side = torch.arange(64, device=work.device)
+        upper, left = side // 8 < 4, side % 8 < 4
+        above, below, before, behind = (weights(i, 8).float().to(work.device) / WHOLE for i in range(4))
+        self.vertical, self.horizontal = torch.where(upper, above, below), torch.where(left, before, behind)
+        self.upper, self.left = upper, left
+
+    def reach(self, blocks: Tensor) -> tuple[Tensor, Tensor]:
+        """The places that see blocks [m], int64 [12, m], and which of them exist."""
+        work = self.work
+        offsets = torch.tensor(REACH, device=work.device)
+        rows = 2 * (blocks // work.w16) + offsets[:, :1]
+        columns = 2 * (blocks % work.w16) + offsets[:, 1:]
+        inside = (rows >= 0) & (rows < work.h8) & (columns >= 0) & (columns < work.w8)
+        return rows.clamp(0, work.h8 - 1) * 2 * work.w16 + columns.clamp(0, work.w8 - 1), inside
+
+    def cost(self, grid: Tensor, places: Tensor) -> Tensor:
+        """Cost of the places [k, m] under a grid of vectors: float [k, m]."""
+        work = self.work
+        flat = places.reshape(-1)
+        rows, columns = flat // (2 * work.w16), flat % (2 * work.w16)
+        starts = [
+            self._start(grid, rows, columns, rows + down, columns + across)
+            for down, across in ((0, 0), (-1, 0), (1, 0), (0, -1), (0, 1))
+        ]
+        own, above, below, left, right = (start[:, None] for start in starts)
+        inside = work.inside
+        wanted = torch.cat(
+            (own + inside, torch.where(self.upper, above, below) + inside, torch.where(self.left, left, right) + inside)
+        )
+        samples = work.planes.reshape(-1).index_select(0, wanted.reshape(-1)).float().reshape(3, -1, 64)
+        predicted = samples[0] + self.vertical * (samples[1] - samples[0]) + self.horizontal * (samples[2] - samples[0])
+        error = predicted - self.target[flat]
+        return (work.residual_cost(error @ work.hadamard) * self.visible[flat]).reshape(places.shape)
+
+    def _start(self, grid: Tensor, rows: Tensor, columns: Tensor, from_rows: Tensor, from_columns: Tensor) -> Tensor:
+        """Where the samples of blocks begin in the reference's planes, along vectors of other blocks; their own beyond
+        the frame."""
+        work = self.work
+        outside = (from_rows < 0) | (from_rows >= work.h8) | (from_columns < 0) | (from_columns >= work.w8)
+        vectors = grid[torch.where(outside, rows, from_rows), torch.where(outside, columns, from_columns)]
+        x = (8 * columns + (vectors[:, 0] >> 2)).clamp(-BORDER, work.limit[0]) + BORDER
+        y = (8 * rows + (vectors[:, 1] >> 2)).clamp(-BORDER, work.limit[1]) + BORDER
+        phase = (vectors[:, 1] & 3) * 4 + (vectors[:, 0] & 3)
+        return phase * work.planes[0].numel() + y * work.stride + x
+
+
+def _to_order(work: Matcher) -> Tensor:
+    """Where each place of a grid is in the order of blocks: int64 [4 h16 w16]."""
+    numbers = torch.arange(4 * work.h16 * work.w16, device=work.device)
+    return _to_grid(work, numbers.reshape(4, -1, 1).expand(4, -1, 2))[..., 0].reshape(-1)

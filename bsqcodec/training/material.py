@@ -65,6 +65,7 @@ class Recording:
     tune: str = "psnr"
     state: Path | None = None  # checkpoint of a trained tokenizer; the DCT start without
     prices: Path | None = None  # checkpoint of a prior whose probabilities price the levels; plain thresholds without
+    lively: bool = False  # as `Excerpts` has it
 
 
 class RecordingCoder(PredictiveCoder):
@@ -149,7 +150,7 @@ def predictive_shard(plan: Recording, sources: list[Source], rng: random.Random)
     tokens = _token_model(plan, ops, tables)
     samples: list[Sample] = []
     motion: list[list[MotionField]] = []
-    excerpts = Excerpts(sources, rng)
+    excerpts = Excerpts(sources, rng, plan.lively)
     while len(samples) < plan.samples:
         frames = crop(excerpts.draw(plan.lengths), LONGEST_SIDE, rng)
         h, w = token_grid(frames[0][0].shape[1], frames[0][0].shape[0])

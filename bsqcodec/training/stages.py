@@ -125,8 +125,10 @@ def _maker(plan: Plan, stage: Material, data: Path, out: Path, validation: bool)
     sources = find_sources(data, validation)
     if isinstance(plan.tokenizer, CausalConfig):
         return partial(causal_shard, Cutting(stage.samples, stage.lengths, stage.crop), sources)
-    states = [_state(out, name) if name else None for name in (stage.tokenizer, stage.prices)]
-    recording = Recording(plan.tokenizer, plan.prior, stage.samples, stage.lengths, stage.crop, plan.tune, *states)
+    tokenizer, prices = (_state(out, name) if name else None for name in (stage.tokenizer, stage.prices))
+    size = stage.samples, stage.lengths, stage.crop
+    lively = stage.lively and not validation
+    recording = Recording(plan.tokenizer, plan.prior, *size, plan.tune, tokenizer, prices, lively)
     return partial(predictive_shard, recording, sources)
 
 

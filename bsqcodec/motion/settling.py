@@ -10,6 +10,8 @@ Order and letters as in `matching`; a grid of 8x8 blocks is [2 h16, 2 w16], padd
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import torch
 from torch import Tensor
 
@@ -18,6 +20,7 @@ from bsqcodec.motion.overlap import WHOLE, weights
 
 # A block's own four 8x8 blocks and the eight beside it, (row, column) from the first; those at its corners see nothing.
 REACH = ((0, 0), (0, 1), (1, 0), (1, 1), (-1, 0), (-1, 1), (2, 0), (2, 1), (0, -1), (1, -1), (0, 2), (1, 2))
+SLACK = 10.0  # bits by which a candidate may be worse for its block alone and still be tried
 PHASES = ((0, 0), (1, 1), (0, 1), (1, 0))  # of blocks that are decided at once: their reaches do not touch
 
 
@@ -40,22 +43,26 @@ def _settle_phase(
     own = _to_blocks(work, grid)
     bits = work.bits(base, base)
     bits = bits + split * (split_bits + (vector_bits(own[1:] - own[:1]) * work.exists[1:]).sum(0))
-    best, found, taken = bits.new_zeros(len(base)), base.clone(), torch.zeros_like(split)
-    candidates = [work.prediction(base), *neighbours(work.grid(base)).reshape(4, -1, 2)]
-    if work.before is not None:
-        candidates.append(work.before)
-    for i, candidate in enumerate(candidates):
-        new = chosen & (split | (candidate != base).any(-1))
-        for earlier in candidates[:i]:
-            new = new & (candidate != earlier).any(-1)
-        blocks = new.nonzero()[:, 0]
+    here = work.distortions(own[None], True).sum(1)[0] + work.lam * (bits + SLACK)
+    before = bits.new_zeros(len(base))  # what the prediction costs now around each block
+    best, found, taken = torch.zeros_like(before), base.clone(), torch.zeros_like(split)
+    candidates = _candidates(work, base)
+    looked = torch.zeros_like(split)
+    prices = work.lam * work.bits(torch.stack(candidates), base)
+    for candidate, all_prices, new in zip(candidates, prices, _first_of(candidates, base, split), strict=True):
+        blocks = (chosen & new).nonzero()[:, 0]
+        price = all_prices[blocks]
+        alone = work.part(blocks).distortions(candidate[blocks][None, None], True).sum(1)[0]
+        hopeful = alone + price < here[blocks]
+        blocks, price = blocks[hopeful], price[hopeful]
         if not len(blocks):
             continue
+        fresh = blocks[~looked[blocks]]
+        before[fresh] = overlapped.around(grid, fresh)
+        looked[fresh] = True
         trial = grid.clone()
         _put(work, trial, blocks, candidate[blocks])
-        places, inside = overlapped.reach(blocks)
-        change = (overlapped.cost(trial, places) - overlapped.cost(grid, places)) * inside
-        gain = -change.sum(0) - work.lam * (work.bits(candidate, base)[blocks] - bits[blocks])
+        gain = before[blocks] + work.lam * bits[blocks] - overlapped.around(trial, blocks) - price
         better = gain > best[blocks]
         blocks = blocks[better]
         best[blocks], found[blocks], taken[blocks] = gain[better], candidate[blocks], True
@@ -63,6 +70,21 @@ def _settle_phase(
     grid = grid.clone()
     _put(work, grid, blocks, found[blocks])
     return grid, split & ~taken
+
+
+def _candidates(work: Matcher, base: Tensor) -> list[Tensor]:
+    """What the surroundings of each block say: int32 [M, 2] each."""
+    found = [work.prediction(base), *neighbours(work.grid(base)).reshape(4, -1, 2)]
+    return found if work.before is None else [*found, work.before]
+
+
+def _first_of(candidates: list[Tensor], base: Tensor, split: Tensor) -> Iterator[Tensor]:
+    """Where each candidate is neither what a whole block has nor an earlier one: bool [M]."""
+    for i, candidate in enumerate(candidates):
+        new = split | (candidate != base).any(-1)
+        for earlier in candidates[:i]:
+            new = new & (candidate != earlier).any(-1)
+        yield new
 
 
 def _put(work: Matcher, grid: Tensor, blocks: Tensor, vectors: Tensor) -> None:
@@ -97,14 +119,15 @@ class _Overlapped:
         self.vertical, self.horizontal = torch.where(upper, above, below), torch.where(left, before, behind)
         self.upper, self.left = upper, left
 
-    def reach(self, blocks: Tensor) -> tuple[Tensor, Tensor]:
-        """The places that see blocks [m], int64 [12, m], and which of them exist."""
+    def around(self, grid: Tensor, blocks: Tensor) -> Tensor:
+        """Cost of all that sees blocks [m] under a grid of vectors: float [m]."""
         work = self.work
         offsets = torch.tensor(REACH, device=work.device)
         rows = 2 * (blocks // work.w16) + offsets[:, :1]
         columns = 2 * (blocks % work.w16) + offsets[:, 1:]
         inside = (rows >= 0) & (rows < work.h8) & (columns >= 0) & (columns < work.w8)
-        return rows.clamp(0, work.h8 - 1) * 2 * work.w16 + columns.clamp(0, work.w8 - 1), inside
+        places = rows.clamp(0, work.h8 - 1) * 2 * work.w16 + columns.clamp(0, work.w8 - 1)
+        return (self.cost(grid, places) * inside).sum(0)
 
     def cost(self, grid: Tensor, places: Tensor) -> Tensor:
         """Cost of the places [k, m] under a grid of vectors: float [k, m]."""

@@ -427,7 +427,9 @@ def test_checkpoints_that_do_not_fit_are_named(trained, tmp_path):
 
 
 def test_tables_come_from_the_material(trained):
-    tables, motion = fit_material([trained / "trained"])
+    tables, motion = fit_material([trained / "trained"], merging=False)
+    merging = fit_material([trained / "trained"], merging=True)[1]
+    assert set(merging.probabilities) - set(motion.probabilities) == {"merge"} and merging.merging
     shards = [checkpoint.read(path) for path in sorted((trained / "trained").glob("*.pt"))]
     levels = np.concatenate([s["levels"].numpy().ravel() for shard in shards for s in shard["samples"]])
     expected = fit_tables(levels)

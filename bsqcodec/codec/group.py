@@ -24,16 +24,14 @@ from bsqcodec.codec.settings import (
     inter_quality,
     intra_quality,
     is_cut,
-    motion_lambda,
     tail_quality,
-    visibility,
 )
 from bsqcodec.codec.worth import price_factors
 from bsqcodec.container import Group
 from bsqcodec.entropy import BitDecoder, BitEncoder
 from bsqcodec.errors import BitstreamError
 from bsqcodec.frames import Frame, VideoInfo
-from bsqcodec.motion import MotionField, MotionState, decode_field, encode_field, estimate, field_bits
+from bsqcodec.motion import MotionField, MotionState, decode_field, encode_field, field_bits
 from bsqcodec.presets import MEDIUM, Search
 from bsqcodec.prior.coding import Reader, Writer
 from bsqcodec.profile import stage
@@ -108,11 +106,7 @@ class _OpenGroup:
         if self.coder.planes is None:
             return None
         with stage("motion"):
-            price = motion_lambda(quality, self.model.tune)
-            visible = visibility(target[0], self.model.tune)
-            return estimate(
-                target, self.coder.planes, price, self.field, self.search.motion, visible, self.coder.overlap
-            )
+            return self.coder.estimate(target, quality, self.field, self.search.motion)
 
     def factors(self) -> list[np.ndarray]:
         """Factors of the levels' prices for a second pass: [h, w] of each frame."""

@@ -15,8 +15,8 @@ from torch import Tensor
 
 from bsqcodec.codec import phases, pyramid
 from bsqcodec.codec.filtering import FilterFlags
-from bsqcodec.codec.settings import CHROMA_ERROR, LEVEL_PRICES, chroma_price, level_prices
-from bsqcodec.motion import MotionField, compensate, compensate_overlapped
+from bsqcodec.codec.settings import CHROMA_ERROR, LEVEL_PRICES, chroma_price, level_prices, motion_lambda, visibility
+from bsqcodec.motion import MotionField, compensate, compensate_overlapped, estimate
 from bsqcodec.presets import MEDIUM
 from bsqcodec.prior import context
 from bsqcodec.prior.choice import Wanted, Wish
@@ -87,6 +87,14 @@ class PredictiveCoder:
             references, done = references.updated(levels), level
         self.planes, self.references, self.position, self.quality = planes, references, 0, quality
         return planes
+
+    def estimate(
+        self, target: Planes, quality: int, previous: MotionField | None, effort: int = MEDIUM.motion
+    ) -> MotionField:
+        """How a frame of quality index 0..255 is predicted from the last one; the others as for `motion.estimate`."""
+        assert self.planes is not None
+        price, visible = motion_lambda(quality, self.tune), visibility(target[0], self.tune)
+        return estimate(target, self.planes, price, previous, effort, visible, self.overlap)
 
     def next(self, coder: Coder, quality: int, field: MotionField, target: Planes | None) -> Planes:
         """Code a frame predicted from the one before along a motion field; returns its reconstruction."""

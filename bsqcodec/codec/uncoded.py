@@ -17,8 +17,8 @@ from bsqcodec.codec import causal
 from bsqcodec.codec.filtering import Flags
 from bsqcodec.codec.model import Model
 from bsqcodec.codec.predictive import PredictiveCoder, TokenModel
-from bsqcodec.codec.settings import first_quality, inter_quality, motion_lambda, visibility
-from bsqcodec.motion import MotionField, estimate
+from bsqcodec.codec.settings import first_quality, inter_quality
+from bsqcodec.motion import MotionField
 from bsqcodec.prior.choice import Wish
 from bsqcodec.prior.coding import Bits, Coder
 from bsqcodec.prior.network import PriorConfig
@@ -88,13 +88,11 @@ def analyse(model: Model, targets: list[Planes], quality: int) -> GroupLevels:
     coder.filters.seen = seen = list[Flags]()
     fields: list[MotionField] = []
     qualities = [first_quality(quality, len(targets))]
-    reference = coder.first(NoCoder(), qualities[0], targets[0])
+    coder.first(NoCoder(), qualities[0], targets[0])
     for target in targets[1:]:
         qualities.append(inter_quality(quality, len(qualities), model.tune))
-        price = motion_lambda(qualities[-1], model.tune)
-        before, visible = fields[-1] if fields else None, visibility(target[0], model.tune)
-        fields.append(estimate(target, reference, price, before, visible=visible, overlap=coder.overlap))
-        reference = coder.next(NoCoder(), qualities[-1], fields[-1], target)
+        fields.append(coder.estimate(target, qualities[-1], fields[-1] if fields else None))
+        coder.next(NoCoder(), qualities[-1], fields[-1], target)
     count = len(model.first_levels) - 1
     small, frames = keeping.seen[:count], keeping.seen[count:]
     return GroupLevels(torch.stack(frames), small[::-1], fields, qualities, [frame.flags for frame in seen])

@@ -80,8 +80,7 @@ class Matcher:
         self.visible = self.exists.float()
         if visible is not None:
             padding = (0, 2 * self.w16 - self.w8, 0, 2 * self.h16 - self.h8)
-            whole = functional.pad(visible, padding).reshape(self.h16, 2, self.w16, 2)
-            self.visible = whole.permute(1, 3, 0, 2).reshape(4, -1)
+            self.visible = self.gathered(functional.pad(visible, padding))
 
     def _blocks(self, luma: Tensor) -> Tensor:
         """float [4, M, 64] of a plane [H8, W8] padded to whole 16x16 blocks."""
@@ -105,15 +104,29 @@ class Matcher:
         return torch.stack([self._distortion(one, residual) for one in vectors])
 
     def _distortion(self, vectors: Tensor, residual: bool) -> Tensor:
-        x = (self.x + (vectors[..., 0] >> 2)).clamp_(-BORDER, self.limit[0]) + BORDER
-        y = (self.y + (vectors[..., 1] >> 2)).clamp_(-BORDER, self.limit[1]) + BORDER
-        phase = (vectors[..., 1] & 3) * 4 + (vectors[..., 0] & 3)
-        start = phase * self.planes[0].numel() + y * self.stride + x
+        start = self.starts(self.x, self.y, vectors)
         index = (start[..., None] + self.inside).reshape(-1)
         error = self.planes.reshape(-1).index_select(0, index).float().reshape(*start.shape, 64).sub_(self.target)
         if residual:
             return self.residual_cost(error @ self.hadamard) * self.visible
         return error.abs_().sum(-1) * self.exists
+
+    def starts(self, x: Tensor, y: Tensor, vectors: Tensor) -> Tensor:
+        """Where the samples of 8x8 blocks at luma places x, y begin in `planes`, along vectors [..., 2]: int [...]."""
+        x = (x + (vectors[..., 0] >> 2)).clamp_(-BORDER, self.limit[0]) + BORDER
+        y = (y + (vectors[..., 1] >> 2)).clamp_(-BORDER, self.limit[1]) + BORDER
+        phase = (vectors[..., 1] & 3) * 4 + (vectors[..., 0] & 3)
+        return phase * self.planes[0].numel() + y * self.stride + x
+
+    def laid_out(self, blocks: Tensor) -> Tensor:
+        """[4, M, ...] -> [2 h16, 2 w16, ...], as the blocks lie in the frame."""
+        quarters = blocks.reshape(2, 2, self.h16, self.w16, *blocks.shape[2:])
+        return quarters.permute(2, 0, 3, 1, *range(4, quarters.dim())).flatten(2, 3).flatten(0, 1)
+
+    def gathered(self, grid: Tensor) -> Tensor:
+        """The inverse of `laid_out`."""
+        quarters = grid.reshape(self.h16, 2, self.w16, 2, *grid.shape[2:])
+        return quarters.permute(1, 3, 0, 2, *range(4, quarters.dim())).flatten(2, 3).flatten(0, 1)
 
     def residual_cost(self, coefficients: Tensor) -> Tensor:
         """What residuals [..., 64] will cost in error and bits, in units of lam a bit: [...].
@@ -131,12 +144,15 @@ class Matcher:
     def bits(self, candidates: Tensor, vectors: Tensor) -> Tensor:
         """Estimated bits of candidates [..., M, 2] where the blocks around have `vectors` [M, 2]: [..., M]."""
         bits = vector_bits(candidates - self.prediction(vectors))
-        near = [*neighbours(self.grid(vectors)).reshape(4, -1, 2)]
         if self.before is not None:
             bits = torch.minimum(bits, vector_bits(candidates - self.before))
-            near.append(self.before)
-        known = torch.stack([(candidates == other).all(-1) for other in near]).any(0)
+        known = torch.stack([(candidates == other).all(-1) for other in self.surroundings(vectors)]).any(0)
         return torch.where(known, bits.clamp(max=MERGE_BITS), bits)
+
+    def surroundings(self, vectors: Tensor) -> list[Tensor]:
+        """Vectors of the four blocks around each [M, 2] and, where there is one, of the field before: [M, 2] each."""
+        found = [*neighbours(self.grid(vectors)).reshape(4, -1, 2)]
+        return found if self.before is None else [*found, self.before]
 
     def grid(self, vectors: Tensor) -> Tensor:
         """[M, 2] -> [h16, w16, 2]."""

@@ -265,6 +265,6 @@ def _finish(work: Matcher, vectors: Tensor, split: Tensor) -> MotionField:
     """Lay [4, M, 2] vectors out as a field, and measure it."""
     pixels = 64 * work.h8 * work.w8
     cost = float(work.distortions(vectors[None], False).sum()) / pixels
-    grid = vectors.reshape(2, 2, work.h16, work.w16, 2).permute(2, 0, 3, 1, 4).reshape(2 * work.h16, 2 * work.w16, 2)
+    grid = work.laid_out(vectors)
     field = MotionField(grid[: work.h8, : work.w8].contiguous(), split.reshape(work.h16, work.w16))
     return replace(field, cost=cost)

@@ -15,7 +15,7 @@ from collections.abc import Iterator
 import torch
 from torch import Tensor
 
-from bsqcodec.motion.matching import BORDER, Matcher, neighbours, vector_bits
+from bsqcodec.motion.matching import Matcher, vector_bits
 from bsqcodec.motion.overlap import WHOLE, weights
 
 # A block's own four 8x8 blocks and the eight beside it, (row, column) from the first; those at its corners see nothing.
@@ -25,28 +25,31 @@ PHASES = ((0, 0), (1, 1), (0, 1), (1, 0))  # of blocks that are decided at once:
 
 
 def settle(work: Matcher, vectors: Tensor, split: Tensor, split_bits: float) -> tuple[Tensor, Tensor]:
-    """Vectors int32 [4, M, 2] and split flags bool [M], some blocks' replaced by one of their surroundings'."""
+    """Vectors int32 [4, M, 2] and split flags bool [M], some blocks' replaced by one of their surroundings'.
+
+    split_bits: what a split costs beyond its vectors.
+    """
     overlapped = _Overlapped(work)
-    grid = _to_grid(work, vectors)
+    grid = work.laid_out(vectors)
     rows = torch.arange(work.h16, device=work.device).repeat_interleave(work.w16)
     columns = torch.arange(work.w16, device=work.device).repeat(work.h16)
     for down, across in PHASES:
         chosen = (rows % 2 == down) & (columns % 2 == across)
         grid, split = _settle_phase(work, overlapped, grid, split, chosen, split_bits)
-    return _to_blocks(work, grid), split
+    return work.gathered(grid), split
 
 
 def _settle_phase(
     work: Matcher, overlapped: _Overlapped, grid: Tensor, split: Tensor, chosen: Tensor, split_bits: float
 ) -> tuple[Tensor, Tensor]:
     base = grid[::2, ::2].reshape(-1, 2)
-    own = _to_blocks(work, grid)
+    own = work.gathered(grid)
     bits = work.bits(base, base)
     bits = bits + split * (split_bits + (vector_bits(own[1:] - own[:1]) * work.exists[1:]).sum(0))
     here = work.distortions(own[None], True).sum(1)[0] + work.lam * (bits + SLACK)
     before = bits.new_zeros(len(base))  # what the prediction costs now around each block
     best, found, taken = torch.zeros_like(before), base.clone(), torch.zeros_like(split)
-    candidates = _candidates(work, base)
+    candidates = [work.prediction(base), *work.surroundings(base)]
     looked = torch.zeros_like(split)
     prices = work.lam * work.bits(torch.stack(candidates), base)
     for candidate, all_prices, new in zip(candidates, prices, _first_of(candidates, base, split), strict=True):
@@ -72,12 +75,6 @@ def _settle_phase(
     return grid, split & ~taken
 
 
-def _candidates(work: Matcher, base: Tensor) -> list[Tensor]:
-    """What the surroundings of each block say: int32 [M, 2] each."""
-    found = [work.prediction(base), *neighbours(work.grid(base)).reshape(4, -1, 2)]
-    return found if work.before is None else [*found, work.before]
-
-
 def _first_of(candidates: list[Tensor], base: Tensor, split: Tensor) -> Iterator[Tensor]:
     """Where each candidate is neither what a whole block has nor an earlier one: bool [M]."""
     for i, candidate in enumerate(candidates):
@@ -95,24 +92,13 @@ def _put(work: Matcher, grid: Tensor, blocks: Tensor, vectors: Tensor) -> None:
             grid[rows + down, columns + across] = vectors
 
 
-def _to_grid(work: Matcher, vectors: Tensor) -> Tensor:
-    """[4, M, 2] -> [2 h16, 2 w16, 2]."""
-    return vectors.reshape(2, 2, work.h16, work.w16, 2).permute(2, 0, 3, 1, 4).reshape(2 * work.h16, 2 * work.w16, 2)
-
-
-def _to_blocks(work: Matcher, grid: Tensor) -> Tensor:
-    """The inverse of `_to_grid`."""
-    return grid.reshape(work.h16, 2, work.w16, 2, 2).permute(1, 3, 0, 2, 4).reshape(4, -1, 2)
-
-
 class _Overlapped:
     """What the residuals of 8x8 blocks cost where each sample is a mean along three vectors (`motion.overlap`)."""
 
     def __init__(self, work: Matcher) -> None:
         self.work = work
-        order = _to_order(work)
-        self.target = work.target.reshape(-1, 64)[order]
-        self.visible = work.visible.reshape(-1)[order]
+        self.target = work.laid_out(work.target).reshape(-1, 64)
+        self.visible = work.laid_out(work.visible).reshape(-1)
         side = torch.arange(64, device=work.device)
         upper, left = side // 8 < 4, side % 8 < 4
         above, below, before, behind = (weights(i, 8).float().to(work.device) / WHOLE for i in range(4))
@@ -154,13 +140,4 @@ class _Overlapped:
         work = self.work
         outside = (from_rows < 0) | (from_rows >= work.h8) | (from_columns < 0) | (from_columns >= work.w8)
         vectors = grid[torch.where(outside, rows, from_rows), torch.where(outside, columns, from_columns)]
-        x = (8 * columns + (vectors[:, 0] >> 2)).clamp(-BORDER, work.limit[0]) + BORDER
-        y = (8 * rows + (vectors[:, 1] >> 2)).clamp(-BORDER, work.limit[1]) + BORDER
-        phase = (vectors[:, 1] & 3) * 4 + (vectors[:, 0] & 3)
-        return phase * work.planes[0].numel() + y * work.stride + x
-
-
-def _to_order(work: Matcher) -> Tensor:
-    """Where each place of a grid is in the order of blocks: int64 [4 h16 w16]."""
-    numbers = torch.arange(4 * work.h16 * work.w16, device=work.device)
-    return _to_grid(work, numbers.reshape(4, -1, 1).expand(4, -1, 2))[..., 0].reshape(-1)
+        return work.starts(8 * columns, 8 * rows, vectors)

@@ -19,7 +19,7 @@ import torch
 
 from bsqcodec.errors import UsageError, VideoError
 from bsqcodec.tokenizer.transform import Planes
-from bsqcodec.training import lively
+from bsqcodec.training import augmentation
 
 SHARES = {"train": 0.75, "train-short": 0.15, "photos": 0.10}  # folder and its share of the excerpts
 SUFFIXES = {".mp4", ".mkv", ".mov", ".webm", ".avi", ".y4m", ".jpg", ".jpeg", ".png", ".webp"}
@@ -116,11 +116,11 @@ def crop(frames: list[Planes], side: int, rng: random.Random) -> list[Planes]:
 class Excerpts:
     """Endless random excerpts of a split; clips that cannot be read are left out with a note.
 
-    lively: whether some are changed as `bsqcodec.training.lively` has it.
+    augmented: whether some are changed as `bsqcodec.training.augmentation` has it.
     """
 
-    def __init__(self, sources: list[Source], rng: random.Random, lively: bool = False):
-        self.sources, self.rng, self.lively = [Source(s.share, list(s.clips)) for s in sources], rng, lively
+    def __init__(self, sources: list[Source], rng: random.Random, augmented: bool = False):
+        self.sources, self.rng, self.augmented = [Source(s.share, list(s.clips)) for s in sources], rng, augmented
 
     def draw(self, lengths: tuple[int, ...]) -> list[Planes]:
         """As many frames as one of `lengths` says or fewer, flipped at random. Raises VideoError without any clip."""
@@ -130,22 +130,25 @@ class Excerpts:
             source = self.rng.choices(self.sources, [s.share for s in self.sources])[0]
             path = self.rng.choice(source.clips)
             start, count = self.rng.choice(STARTS), self.rng.choice(lengths)
-            frames = (
-                self._livelier(source, path, start, count) if self.lively else self._read(source, path, start, count)
-            )
+            read = self._augmented if self.augmented else self._read
+            frames = read(source, path, start, count)
             if frames:
                 return augment(frames, self.rng)
 
-    def _livelier(self, source: Source, path: Path, start: int, count: int) -> list[Planes]:
-        fast = self.rng.random() < lively.FAST
+    def _augmented(self, source: Source, path: Path, start: int, count: int) -> list[Planes]:
+        fast = self.rng.random() < augmentation.FAST
         frames = self._read(source, path, start, 2 * count if fast else count)
         if not frames:
             return []
-        if len(frames) == 1 and min(frames[0][0].shape) >= lively.LEAST and self.rng.random() < lively.FILMED:
-            frames = lively.filmed(frames[0], count, self.rng)
+        if (
+            len(frames) == 1
+            and min(frames[0][0].shape) >= augmentation.LEAST
+            and self.rng.random() < augmentation.FILMED
+        ):
+            frames = augmentation.camera_motion(frames[0], count, self.rng)
         elif fast:
-            frames = lively.faster(frames)
-        return lively.lit(frames, self.rng) if self.rng.random() < lively.LIT else frames
+            frames = frames[::2]
+        return augmentation.jitter_colour(frames, self.rng) if self.rng.random() < augmentation.COLOURED else frames
 
     def _read(self, source: Source, path: Path, start: int, count: int) -> list[Planes]:
         try:

@@ -51,7 +51,7 @@ class Material:
     samples: crops (causal: clips) in a shard; lengths: frames of an excerpt, drawn from these; crop: tokens a side.
     tokenizer: the stage whose weights code the material, "" = the untrained start (predictive only).
     prices: the prior's stage by whose probabilities levels are chosen, "" = by thresholds (predictive only).
-    lively: whether some clips are also run faster, in other light, or made of photographs (`bsqcodec.training.lively`).
+    augmented: whether some clips are changed as `bsqcodec.training.augmentation` has it (predictive only).
     """
 
     name: str
@@ -62,7 +62,7 @@ class Material:
     crop: int = CROP
     tokenizer: str = ""
     prices: str = ""
-    lively: bool = False
+    augmented: bool = False
     processes: int = 2
 
 

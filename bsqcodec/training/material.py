@@ -15,11 +15,11 @@ import torch
 from torch import Tensor
 
 from bsqcodec.codec.predictive import PredictiveCoder, TokenModel
-from bsqcodec.codec.settings import inter_quality, motion_lambda, visibility
+from bsqcodec.codec.settings import inter_quality
 from bsqcodec.codec.uncoded import NoCoder, PassThrough
 from bsqcodec.integer.arithmetic import Ops, freeze
 from bsqcodec.integer.kernels import best_kernel
-from bsqcodec.motion import MotionField, estimate
+from bsqcodec.motion import MotionField
 from bsqcodec.prior import context
 from bsqcodec.prior.coding import Coder, TokenCoder
 from bsqcodec.prior.network import PriorConfig, PriorNetwork
@@ -65,7 +65,7 @@ class Recording:
     tune: str = "psnr"
     state: Path | None = None  # checkpoint of a trained tokenizer; the DCT start without
     prices: Path | None = None  # checkpoint of a prior whose probabilities price the levels; plain thresholds without
-    lively: bool = False  # as `Excerpts` has it
+    augmented: bool = False  # as `Excerpts` has it
 
 
 class RecordingCoder(PredictiveCoder):
@@ -129,11 +129,8 @@ def roll_out(coder: RecordingCoder, frames: list[Planes], quality: int) -> list[
         if i == 0:
             coder.first(nowhere, quality, planes)
             continue
-        assert coder.planes is not None
         later = inter_quality(quality, i, coder.tune)
-        price, before = motion_lambda(later, coder.tune), fields[-1] if fields else None
-        visible = visibility(planes[0], coder.tune)
-        moved = estimate(planes, coder.planes, price, before, visible=visible, overlap=coder.overlap)
+        moved = coder.estimate(planes, later, fields[-1] if fields else None)
         coder.next(nowhere, later, moved, planes)
         fields.append(moved)
     return fields
@@ -150,7 +147,7 @@ def predictive_shard(plan: Recording, sources: list[Source], rng: random.Random)
     tokens = _token_model(plan, ops, tables)
     samples: list[Sample] = []
     motion: list[list[MotionField]] = []
-    excerpts = Excerpts(sources, rng, plan.lively)
+    excerpts = Excerpts(sources, rng, plan.augmented)
     while len(samples) < plan.samples:
         frames = crop(excerpts.draw(plan.lengths), LONGEST_SIDE, rng)
         h, w = token_grid(frames[0][0].shape[1], frames[0][0].shape[0])

@@ -127,8 +127,8 @@ def _maker(plan: Plan, stage: Material, data: Path, out: Path, validation: bool)
         return partial(causal_shard, Cutting(stage.samples, stage.lengths, stage.crop), sources)
     tokenizer, prices = (_state(out, name) if name else None for name in (stage.tokenizer, stage.prices))
     size = stage.samples, stage.lengths, stage.crop
-    lively = stage.lively and not validation
-    recording = Recording(plan.tokenizer, plan.prior, *size, plan.tune, tokenizer, prices, lively)
+    augmented = stage.augmented and not validation
+    recording = Recording(plan.tokenizer, plan.prior, *size, plan.tune, tokenizer, prices, augmented)
     return partial(predictive_shard, recording, sources)
 
 

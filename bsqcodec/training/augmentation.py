@@ -1,4 +1,4 @@
-"""More kinds of clips than the data folder has: twice as fast, in other light, photographs under a moving camera.
+"""Augmentation of training clips beyond flips: twice the speed, colour jitter, camera motion over photographs.
 
 Legend: planes as in `clips`.
 """
@@ -15,19 +15,14 @@ from torch.nn import functional
 from bsqcodec.tokenizer.transform import Planes
 
 # Shares of excerpts that are changed, and how far.
-FAST, LIT, FILMED = 0.3, 0.4, 0.7
+FAST, COLOURED, FILMED = 0.3, 0.4, 0.7
 GAIN, LIFT, COLOUR = (0.6, 1.25), (-24.0, 24.0), (0.5, 1.4)
 LEAST, SIDE = 128, 352  # luma samples a side: of pictures that are filmed, and what a camera sees at most
 PACES = (0.3, 1.0, 3.0)  # luma samples a frame that a camera pans, on average
 TURN = 0.001  # radians a frame it turns, and share by which it nears, for each of them
 
 
-def faster(frames: list[Planes]) -> list[Planes]:
-    """Every other frame."""
-    return frames[::2]
-
-
-def lit(frames: list[Planes], rng: random.Random) -> list[Planes]:
+def jitter_colour(frames: list[Planes], rng: random.Random) -> list[Planes]:
     """Another brightness, contrast and saturation, the same for all frames."""
     gain, lift, colour = rng.uniform(*GAIN), rng.uniform(*LIFT), rng.uniform(*COLOUR)
     return [(_scaled(y, gain, lift), _scaled(u, colour, 0), _scaled(v, colour, 0)) for y, u, v in frames]
@@ -38,7 +33,7 @@ def _scaled(plane: Tensor, gain: float, lift: float) -> Tensor:
     return ((plane.float() - 128) * gain + 128 + lift + dither).round().clamp(0, 255).to(torch.uint8)
 
 
-def filmed(still: Planes, count: int, rng: random.Random) -> list[Planes]:
+def camera_motion(still: Planes, count: int, rng: random.Random) -> list[Planes]:
     """`count` frames of a picture seen by a camera that pans, turns and nears or leaves at an even pace."""
     rows, columns = still[0].shape
     height, width = min(rows // 2 * 2, SIDE), min(columns // 2 * 2, SIDE)

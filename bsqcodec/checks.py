@@ -44,15 +44,19 @@ def check_encode(crf: float, keyint: int, preset: str, tune: str, threads: int, 
         raise UsageError(f"crf {crf}: must lie in {CRF_RANGE[0]:g}..{CRF_RANGE[1]:g}")
     if not KEYINT_RANGE[0] <= keyint <= KEYINT_RANGE[1]:
         raise UsageError(f"keyint {keyint}: must lie in {KEYINT_RANGE[0]}..{KEYINT_RANGE[1]} frames")
-    if preset not in PRESETS:
-        raise UsageError(f"preset {preset!r}: must be one of {', '.join(PRESETS)}")
-    if tune not in TUNES:
-        raise UsageError(f"tune {tune!r}: must be one of {', '.join(TUNES)}")
+    check_search(tune, preset)
     if skip < 0:
         raise UsageError(f"skip {skip}: must be 0 frames or more")
     if limit is not None and limit < 1:
         raise UsageError(f"limit {limit}: must be 1 frame or more")
     check_threads(threads)
+
+
+def check_search(tune: str, preset: str) -> None:
+    if preset not in PRESETS:
+        raise UsageError(f"preset {preset!r}: must be one of {', '.join(PRESETS)}")
+    if tune not in TUNES:
+        raise UsageError(f"tune {tune!r}: must be one of {', '.join(TUNES)}")
 
 
 def check_side_by_side(spread: Spread, goal: Goal | None) -> None:

@@ -224,6 +224,9 @@ def test_codecs_by_name() -> None:
     ours = codec(" bsqcodec:ms-ssim ", device="cpu", weights=Path("w.safetensors"))
     assert (ours.name, ours.setting, ours.suffix) == ("bsqcodec", "ms-ssim", ".bsq")
     assert codec("bsqcodec").setting == "psnr"
+    slow = codec("bsqcodec:ms-ssim-slow")
+    assert (slow.setting, slow.label) == ("ms-ssim-slow", "bsqcodec, tune ms-ssim, preset slow")
+    assert "--tune ms-ssim --preset slow" in slow.options(30, keyint=8, threads=1)
     for unknown in ("x266", "x265:fast", "bsqcodec:ssim", ""):
         with pytest.raises(UsageError, match=r"bsqcodec:psnr, .*x264:paper, .*svtav1:best"):
             codec(unknown)

@@ -84,7 +84,9 @@ def test_record_of_bsqcodec(clip: Clip, tmp_path: Path, weights: Path) -> None:
     kept = tmp_path / "kept.bsq"
     record = measure(clip, clip.path, ours, 30, work=tmp_path, keyint=3, metrics=["psnr", "xpsnr"], keep=kept)
     assert record["bytes"] == kept.stat().st_size
-    assert record["codec"]["options"].startswith("--crf 30 --tune psnr --keyint 3 --device cpu --threads 1 --weights ")
+    assert record["codec"]["options"].startswith(
+        "--crf 30 --tune psnr --preset medium --keyint 3 --device cpu --threads 1 --weights "
+    )
     assert str(weights.parent) not in json.dumps(record)
     hash_of_weights = file_hash(weights)[:8]
     assert hash_of_weights in record["codec"]["library"]

@@ -317,6 +317,7 @@ def test_ctrl_c_keeps_what_is_done_and_the_same_command_goes_on(folder: Path, tm
         (("--scale", "wide"), "wide"),
         (("--metrics", "beauty"), "beauty"),
         (("--tune", "grain"), "grain"),
+        (("--preset", "medium,placebo"), "placebo"),
         (("--dataset", "uvg"), "uvg"),
         (("--dataset", "uvg", "--download"), "--data"),
         (("-q", "-v"), "-q"),

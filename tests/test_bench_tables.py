@@ -30,8 +30,9 @@ def test_order_of_codecs_is_ours_then_the_anchors_from_plain_to_best(records):
 
 def test_every_codec_looks_different_without_its_colour():
     keys = [f"{name}:{s}" for name in ("x264", "x265", "svtav1") for s in ("paper", "lowdelay", "best")]
-    looks = {(look.marker, look.filled, look.dash) for look in map(series.style, ["bsqcodec:psnr", *keys])}
-    assert len(looks) == len(keys) + 1
+    keys += [f"bsqcodec:{tune}{preset}" for tune in ("psnr", "ms-ssim") for preset in ("", "-fast", "-slow")]
+    looks = {(look.marker, look.filled, look.dash) for look in map(series.style, keys)}
+    assert len(looks) == len(keys)
 
 
 def test_mean_curve_takes_only_settings_that_every_clip_has(records):

@@ -135,6 +135,7 @@ FROZEN = {
         "--scale",
         "--anchors",
         "--tune",
+        "--preset",
         "--crf",
         "--anchor-crf",
         "--keyint",

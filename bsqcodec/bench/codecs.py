@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Protocol
 
@@ -85,16 +85,21 @@ class Codec(Protocol):
 def codec(spec: str, *, device: str = "auto", weights: str | os.PathLike[str] | None = None) -> Codec:
     """The codec that "name:setting" stands for; "bsqcodec" alone is "bsqcodec:psnr", an anchor's is "paper".
 
+    A setting of bsqcodec is a tune, or a tune and a preset: "psnr-slow".
+
     device, weights: of bsqcodec, see `bsqcodec.encode`; anchors have neither.
     Raises UsageError, listing what there is.
     """
     from bsqcodec.bench.anchors import ANCHORS
     from bsqcodec.bench.ours import Bsqcodec
     from bsqcodec.checks import TUNES
+    from bsqcodec.presets import PRESETS
 
     name, _, setting = spec.strip().partition(":")
-    if name == OURS and (setting or TUNES[0]) in TUNES:
-        return Bsqcodec(setting or TUNES[0], device, os.fspath(weights) if weights is not None else None)
+    if name == OURS:
+        for ours in (Bsqcodec(tune, preset) for tune in TUNES for preset in PRESETS):
+            if ours.setting == (setting or TUNES[0]):
+                return replace(ours, device=device, weights=os.fspath(weights) if weights is not None else None)
     found = ANCHORS.get(f"{name}:{setting or 'paper'}")
     if found is None:
         known = [*(f"{OURS}:{tune}" for tune in TUNES), *ANCHORS]

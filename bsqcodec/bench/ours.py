@@ -12,19 +12,33 @@ from pathlib import Path
 import bsqcodec
 from bsqcodec.bench.codecs import OURS, Encoded
 from bsqcodec.frames import Frame
+from bsqcodec.presets import MEDIUM, PRESETS
 
 # Rooms of the package whose sources decide what a stream holds.
-CODING = {"codec", "container", "entropy.py", "integer", "motion", "prior", "tokenizer", "video", "weights"}
+CODING = {
+    "codec",
+    "container",
+    "entropy.py",
+    "integer",
+    "motion",
+    "presets.py",
+    "prior",
+    "tokenizer",
+    "video",
+    "weights",
+}
 
 
 @dataclass(frozen=True)
 class Bsqcodec:
-    """bsqcodec with one tune, which is the name of the setting; implements `bsqcodec.bench.codecs.Codec`.
+    """bsqcodec with one tune and preset; implements `bsqcodec.bench.codecs.Codec`.
 
-    device, weights: as for `bsqcodec.encode`.
+    tune, preset, device, weights: as for `bsqcodec.encode`. The setting's name is the tune, and where the preset is not
+    medium that too: "psnr-slow".
     """
 
-    setting: str = "psnr"
+    tune: str = "psnr"
+    preset: str = "medium"
     device: str = "auto"
     weights: str | None = None
 
@@ -35,21 +49,26 @@ class Bsqcodec:
     quality_range = (0.0, 51.0)
 
     @property
+    def setting(self) -> str:
+        return self.tune if PRESETS[self.preset] == MEDIUM else f"{self.tune}-{self.preset}"
+
+    @property
     def label(self) -> str:
-        return f"bsqcodec, tune {self.setting}"
+        preset = "" if PRESETS[self.preset] == MEDIUM else f", preset {self.preset}"
+        return f"bsqcodec, tune {self.tune}{preset}"
 
     def check(self) -> None:
         """Raise the BsqError that every encode would end with: no such weights, no such device."""
         from bsqcodec.codec import load_model
 
-        load_model(self.weights, tune=self.setting, device=self.device)
+        load_model(self.weights, tune=self.tune, device=self.device)
 
     def options(self, quality: float, *, keyint: int, threads: int) -> str:
         """The options of `bsqcodec encode`; of the weights only the file's name, their hash is in `library`."""
         weights = f" --weights {Path(self.weights).name}" if self.weights else ""
         return (
-            f"--crf {quality:g} --tune {self.setting} --keyint {keyint} --device {self.device} --threads {threads}"
-            + (weights)
+            f"--crf {quality:g} --tune {self.tune} --preset {self.preset} --keyint {keyint} "
+            f"--device {self.device} --threads {threads}{weights}"
         )
 
     def identity(self) -> str:
@@ -70,7 +89,8 @@ class Bsqcodec:
             out,
             crf=quality,
             keyint=keyint,
-            tune=self.setting,
+            tune=self.tune,
+            preset=self.preset,
             device=self.device,
             threads=threads,
             limit=limit,

@@ -21,7 +21,8 @@ OURS = "bsqcodec"
 METRICS = {"psnr_yuv": "PSNR (6Y+U+V)/8", "ms_ssim_y_db": "MS-SSIM (Y)", "psnr_rgb": "PSNR (RGB)"}
 SHORT = {"psnr_yuv": "PSNR", "ms_ssim_y_db": "MS-SSIM", "psnr_rgb": "PSNR RGB"}  # the same, for buttons
 _ORDER = (OURS, "x264", "x265", "svtav1")
-_SETTINGS = ("psnr", "paper", "lowdelay", "best")
+_PRESETS: dict[str, tuple[float, ...]] = {"": (), "-fast": (1.5, 2.5), "-slow": (8, 3)}
+_SETTINGS = (*(f"{tune}{preset}" for tune in ("psnr", "ms-ssim") for preset in _PRESETS), "paper", "lowdelay", "best")
 
 
 @dataclass(frozen=True)
@@ -48,8 +49,12 @@ _COLOURS = {
     "svtav1": ("#cc79a7", "#e79cc6", "diamond"),  # reddish purple
 }
 _OTHER = ("#8a6d00", "#e6b800", "pentagon")
-_DASHES: dict[str, tuple[float, ...]] = {"psnr": (), "paper": (6, 3), "lowdelay": (2, 2), "best": (9, 2, 2, 2)}
-_FILLED = {"psnr", "best"}
+_DASHES: dict[str, tuple[float, ...]] = {
+    **{f"psnr{preset}": dash for preset, dash in _PRESETS.items()},
+    **{f"ms-ssim{preset}": dash or (4, 2) for preset, dash in _PRESETS.items()},
+    **{"paper": (6, 3), "lowdelay": (2, 2), "best": (9, 2, 2, 2)},
+}
+_FILLED = {"psnr", "psnr-fast", "psnr-slow", "best"}
 
 
 def style(codec: str) -> Style:

@@ -87,6 +87,14 @@ def _size(ctx: click.Context, param: click.Parameter, value: str | None) -> tupl
 )
 @click.option("--tune", callback=_words, default="psnr", metavar="LIST", help="Tunes of bsqcodec.", panel=QUALITY)
 @click.option(
+    "--preset",
+    callback=_words,
+    default="medium",
+    metavar="LIST",
+    help="Presets of bsqcodec, each with every tune: fast, medium, slow.",
+    panel=QUALITY,
+)
+@click.option(
     "--crf", callback=_numbers, metavar="LIST", help="Qualities of bsqcodec; 6 without it, 5 on mini.", panel=QUALITY
 )
 @click.option(
@@ -181,7 +189,7 @@ def _plan(opts: dict[str, Any], device: str) -> list[Task]:
     from bsqcodec.bench.datasets import find_clips
     from bsqcodec.bench.plan import Settings, make_plan
 
-    ours: list[Codec] = [codec(f"{OURS}:{tune}", device=device, weights=opts["weights"]) for tune in opts["tune"]]
+    ours = _ours(opts, device)
     anchors = [codec(spec) for spec in opts["anchors"]]
     if any(anchor.name == OURS for anchor in anchors):
         raise UsageError(f"--anchors: {OURS} is measured anyway; its tunes are chosen with --tune")
@@ -192,6 +200,18 @@ def _plan(opts: dict[str, Any], device: str) -> list[Task]:
     clips = find_clips(opts["dataset"], opts["data"], frames=opts["frames"], scale=opts["scale"])
     settings = Settings(opts["keyint"], opts["threads"], opts["metrics"])
     return make_plan(clips, [*ours, *anchors], settings, qualities)
+
+
+def _ours(opts: dict[str, Any], device: str) -> list[Codec]:
+    """bsqcodec with every tune and preset. Raises UsageError where there is none by such a name."""
+    from bsqcodec.bench.ours import Bsqcodec
+    from bsqcodec.checks import check_search
+
+    pairs = [(tune, preset) for tune in opts["tune"] for preset in opts["preset"]]
+    for tune, preset in pairs:
+        check_search(tune, preset)
+    weights = None if opts["weights"] is None else os.fspath(opts["weights"])
+    return [Bsqcodec(tune, preset, device, weights) for tune, preset in pairs]
 
 
 def _check_cluster(opts: dict[str, Any], device: str) -> None:
@@ -264,9 +284,10 @@ def _stills(tasks: list[Task], opts: dict[str, Any]) -> list[Still]:
     anchors = sorted(opts["anchors"], key=lambda spec: not spec.startswith("x265"))
     if not anchors:
         return []
+    first = next(task.codec for task in tasks if task.codec.name == OURS)
     chosen: dict[str, list[Task]] = {}
     for task in tasks:
-        if task.codec.name == OURS and task.codec.setting == opts["tune"][0]:
+        if task.codec == first:
             chosen.setdefault(task.clip.name, []).append(task)
     middle = [sorted(of_clip, key=lambda t: t.quality)[len(of_clip) // 2] for of_clip in chosen.values()]
     return [Still(task, codec(anchors[0])) for task in middle]

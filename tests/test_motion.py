@@ -1,5 +1,6 @@
 """Motion: exact compensation, block search, and coding of the vectors. Run: pytest tests/test_motion.py"""
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -24,6 +25,7 @@ from bsqcodec.motion import (
     encode_field,
     estimate,
     field_bits,
+    regions,
     search,
     settling,
     tables_from_counts,
@@ -236,8 +238,43 @@ def test_any_neighbours_vector_costs_a_merge() -> None:
     candidates = torch.tensor([(0, 0), (40, -8), (40, -7)], dtype=torch.int32)[:, None].expand(3, 9, 2)
     same, merged, other = work.bits(candidates, field)[:, 4].tolist()
     assert same < merged == MERGE_BITS < other
+    assert work.bits(candidates, field)[1, 1] > MERGE_BITS  # above that block is nothing, not the block itself
     work.before = candidates[2]
     assert work.bits(candidates, field)[2, 4] == SAME_BITS
+
+
+@pytest.mark.parametrize("shape", [(9, 9), (10, 14), (1, 1), (3, 12)])
+def test_squares_of_blocks_unite_only_where_all_in_all_is_saved(shape: tuple[int, int]) -> None:
+    h16, w16 = shape
+    rng = np.random.default_rng(w16)
+    current, reference = (texture(rng, 16 * h16, 16 * w16) for _ in range(2))
+    work = Matcher(current, reference, 20.0)
+    vectors = torch.from_numpy(rng.integers(-2, 3, (h16 * w16, 2), np.int32)) * 4
+    distortion = work.distortions(vectors[None, None], True).sum(1)[0]
+    changed = 0
+    for size, shift in ((4, 0), (4, 2), (2, 0), (2, 1)):
+        squares = regions._squares(h16, w16, size, shift, work.device)
+        for phase in range(4):
+            before = float((distortion + work.lam * work.bits(vectors, vectors)).sum())
+            found, distortion = regions._unite_phase(work, squares, phase, vectors, distortion)
+            after = float((distortion + work.lam * work.bits(found, found)).sum())
+            assert after < before if (found != vectors).any() else after == before
+            changed += int((found != vectors).any())
+            vectors = found
+    assert changed >= 4 or h16 == 1
+    assert torch.allclose(distortion, work.distortions(vectors[None, None], True).sum(1)[0], rtol=1e-4)
+
+
+def test_united_blocks_cost_less(monkeypatch: pytest.MonkeyPatch) -> None:
+    clip = read_clip(Path(search.__file__).parents[1] / "bench" / "data" / "butterfly_640x360.mp4", 0, 3)
+    reference, current = clip[0], clip[2]
+    work, costs = Matcher(current[0], reference[0], 30.0), []
+    for level in (search.EFFORTS[1], replace(search.EFFORTS[1], unite=False)):
+        monkeypatch.setattr(search, "EFFORTS", (level,))
+        field = estimate(current, reference, 30.0, effort=0)
+        bits = field_bits(field, None, MERGING)
+        costs.append((float(overlapped_cost(work, current, reference, field).sum()) + 30 * bits, bits))
+    assert costs[0][0] < 0.995 * costs[1][0] and costs[0][1] < 0.97 * costs[1][1], costs
 
 
 def overlapped_cost(work: Matcher, current: Planes, reference: Planes, field: MotionField) -> torch.Tensor:

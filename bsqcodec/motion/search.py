@@ -19,7 +19,8 @@ from torch import Tensor
 from torch.nn import functional
 
 from bsqcodec.motion.compensate import VECTOR_LIMIT, MotionField, Planes, replicate
-from bsqcodec.motion.matching import Matcher, neighbours, vector_bits
+from bsqcodec.motion.matching import Matcher, as_numbers, as_vectors, neighbours, vector_bits
+from bsqcodec.motion.regions import unite
 from bsqcodec.motion.settling import settle
 
 RING = tuple((x, y) for y in (-1, 0, 1) for x in (-1, 0, 1) if x or y)
@@ -40,13 +41,14 @@ class _Effort:
     final_sweeps: int
     split_steps: tuple[int, ...]  # refinement of 8x8 blocks, quarter pixels per step
     own_search: bool  # 8x8 blocks also start from an exhaustive search of their own
+    unite: bool  # whether squares of blocks are offered one vector (`regions`)
     settle: bool  # whether vectors are decided anew where blocks overlap (`settling`)
 
 
 EFFORTS = (
-    _Effort(((8, 12),), (16, 8, 4), 1, 0, (2, 1), False, False),
-    _Effort(((8, 16), (4, 8)), (8, 4), 1, 1, (4, 2, 1), True, False),
-    _Effort(((8, 16), (4, 8)), (8, 4), 1, 1, (4, 2, 1), True, True),
+    _Effort(((8, 12),), (16, 8, 4), 1, 0, (2, 1), False, False, False),
+    _Effort(((8, 16), (4, 8)), (8, 4), 1, 1, (4, 2, 1), True, True, False),
+    _Effort(((8, 16), (4, 8)), (8, 4), 1, 1, (4, 2, 1), True, True, True),
 )
 
 
@@ -88,20 +90,9 @@ def _starts(
     if previous is not None:
         base = previous.vectors[::2, ::2].to(work.device).reshape(-1, 2).int()
         found.append((base + 2) >> 2 << 2)
-    values, counts = torch.unique(_as_numbers(torch.cat(found)), return_counts=True)
-    common = _as_vectors(values[counts.argsort(descending=True)[:3]])
+    values, counts = torch.unique(as_numbers(torch.cat(found)), return_counts=True)
+    common = as_vectors(values[counts.argsort(descending=True)[:3]])
     return torch.stack(found + [one.expand(len(found[0]), 2) for one in common]), coarse[-1][2]
-
-
-def _as_numbers(vectors: Tensor) -> Tensor:
-    """Vectors [..., 2] as numbers in the same order, which are sorted much faster."""
-    return vectors[..., 0].int() * 4096 + vectors[..., 1]
-
-
-def _as_vectors(numbers: Tensor) -> Tensor:
-    """The inverse of `_as_numbers`, for components of -2048 .. 2047."""
-    y = (numbers + 2048) % 4096 - 2048
-    return torch.stack(((numbers - y) // 4096, y), -1).int()
 
 
 def _exhaustive(work: Matcher, current: Tensor, reference: Tensor, shrink: int, reach: int) -> list[Tensor]:
@@ -190,6 +181,8 @@ def _sub_pixel(work: Matcher, plan: _Effort, vectors: Tensor) -> Tensor:
     for _ in range(plan.final_sweeps):
         vectors, distortion = _sweep(work, 1, vectors, distortion, True)
         vectors, distortion = work.best(_around(vectors, CROSS, 1), vectors, distortion, True, REFINE_FLOOR)
+    if plan.unite:
+        vectors, distortion = unite(work, *_sweep(work, 1, vectors, distortion, True))
     return _sweep(work, 1, vectors, distortion, True)[0]
 
 

@@ -18,8 +18,8 @@ from torch import Tensor
 
 from bsqcodec.motion.matching import Matcher
 
-SIZES = (4, 2)  # sides of the squares, in blocks
-INSIDE = (0.0, 0.67)  # which of a square's own blocks offer their vectors, as a share of them in raster order
+SIZES = (4, 2, 4, 2)  # sides of the squares, in blocks, round by round
+INSIDE = (0.0, 0.5, 0.99)  # which of a square's own blocks offer their vectors, as a share of them in raster order
 
 
 def unite(work: Matcher, vectors: Tensor, distortion: Tensor) -> tuple[Tensor, Tensor]:

@@ -33,7 +33,7 @@ from bsqcodec.video import open_video
 
 ROOT = Path(__file__).resolve().parent.parent
 CLIP = ROOT / "benchmarks" / "data" / "bee_640x360.mp4"
-RESULTS = ROOT / "benchmarks" / "results" / "2026-11-29_test_psnr-5_epyc-avx512" / "results.csv"
+RESULTS = ROOT / "benchmarks" / "results" / "2026-11-29_test_psnr-6_epyc-avx512" / "results.csv"
 CROP = (slice(18, 36), slice(41, 59))  # token rows and columns shown enlarged
 CRF = 28.0
 FINE_CRF = 16.0  # for the bit planes, of which crf 28 leaves the upper ones nearly empty

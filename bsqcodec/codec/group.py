@@ -31,7 +31,7 @@ from bsqcodec.container import Group
 from bsqcodec.entropy import BitDecoder, BitEncoder
 from bsqcodec.errors import BitstreamError
 from bsqcodec.frames import Frame, VideoInfo
-from bsqcodec.motion import MotionField, MotionState, decode_field, encode_field, field_bits
+from bsqcodec.motion import MotionField, MotionState, decode_field, encode_field
 from bsqcodec.presets import MEDIUM, Search
 from bsqcodec.prior.coding import Reader, Writer
 from bsqcodec.profile import stage
@@ -91,8 +91,7 @@ class _OpenGroup:
             planes = self.coder.first(self.writer, quality, target)
         else:
             with stage("coder"):
-                self.motion_bits += field_bits(motion, self.field, self.model.motion, self.state)
-                encode_field(self.motion, motion, self.field, self.model.motion, self.state)
+                self.motion_bits += encode_field(self.motion, motion, self.field, self.model.motion, self.state)
             planes = self.coder.next(self.writer, quality, motion, target)
             self.field = motion
         self.frames.append(frame)

@@ -24,15 +24,16 @@ class Coder(Protocol):
 
 
 class Encoding:
-    """Writes the truth with the state's probabilities."""
+    """Writes the truth with the state's probabilities, and adds up what that takes."""
 
     def __init__(self, target: BitEncoder, state: MotionState) -> None:
         self._target, self._state, self.seen = target, state, empty_counts(state.merging)
-        self.merging = state.merging
+        self.merging, self.bits = state.merging, 0.0
 
     def decide(self, table: str, context: Array, truth: Mask | None) -> npt.NDArray[np.uint8]:
-        bits = _known(truth)
-        self._target.encode(bits, self._state.probabilities[table][context])
+        bits, probabilities = _known(truth), self._state.probabilities[table][context]
+        self._target.encode(bits, probabilities)
+        self.bits += cost_bits(bits, probabilities)
         add_decisions(self.seen, table, context, bits)
         return bits
 

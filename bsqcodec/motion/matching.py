@@ -27,6 +27,7 @@ CODED_COST, OCTAVE_COST = 0.85, 0.5  # steps^2: of a level of 1, and for every d
 # Bits of a vector that equals its prediction, another candidate, or neither (and what its size's logarithm adds), as
 # the tables of recorded fields have them on average.
 SAME_BITS, MERGE_BITS, RESIDUAL_BITS, SIZE_BITS = 0.5, 3.5, 5.5, 1.3
+AT_ONCE = 1024  # 16x16 blocks looked at together: what they take stays in a core's cache
 NOWHERE = 1 << 30  # no vector's number
 
 
@@ -80,6 +81,12 @@ def as_vectors(numbers: Tensor) -> Tensor:
     return torch.stack(((numbers - y) // 4096, y), -1).int()
 
 
+def is_new(candidates: Tensor) -> Tensor:
+    """Which of candidates [K, ..., 2] equal none before them: bool [K, ...]."""
+    numbers = as_numbers(candidates)
+    return torch.stack([(numbers[:k] != number).all(0) for k, number in enumerate(numbers)])
+
+
 class Matcher:
     """Distortions of candidate vectors for all blocks of one frame pair at once.
 
@@ -131,6 +138,13 @@ class Matcher:
     def distortions(self, vectors: Tensor, residual: bool) -> Tensor:
         """int32 [K, 4, M, 2] or [K, 1, M, 2] -> float [K, 4, M], 0 for blocks that do not exist."""
         return torch.stack([self._distortion(one, residual) for one in vectors])
+
+    def distortions_of(self, blocks: Tensor, vectors: Tensor, residual: bool) -> Tensor:
+        """Of 16x16 blocks, by number (int64 [n], any of them more than once), along vectors [n, 2]: float [n]."""
+        found = [torch.empty(0, device=self.device)]
+        for some, along in zip(torch.split(blocks, AT_ONCE), torch.split(vectors, AT_ONCE), strict=True):
+            found.append(self.part(some)._distortion(along[None], residual).sum(0))
+        return torch.cat(found)
 
     def _distortion(self, vectors: Tensor, residual: bool) -> Tensor:
         start = self.starts(self.x, self.y, vectors)
@@ -204,16 +218,18 @@ class Matcher:
         depends on its neighbours and two of them may otherwise swap for ever.
         """
         candidates = candidates.clamp(-VECTOR_LIMIT, VECTOR_LIMIT)
+        errors = candidates.new_full(candidates.shape[:2], torch.inf, dtype=torch.float32)
         if floor is None:
-            errors = self.distortions(candidates[:, None], residual).sum(1)  # [K, M]
+            asked = is_new(torch.cat((vectors[None], candidates)))[1:]
+            errors[asked] = self.distortions_of(asked.nonzero()[:, 1], candidates[asked], residual)
         else:
             blocks = self.above(distortion, floor)
-            errors = candidates.new_full(candidates.shape[:2], torch.inf, dtype=torch.float32)
             errors[:, blocks] = self.part(blocks).distortions(candidates[:, None, blocks], residual).sum(1)
         for colour in (0, 1):
-            price = errors + self.lam * self.bits(candidates, vectors)
+            bits = self.bits(torch.cat((vectors[None], candidates)), vectors)
+            price = errors + self.lam * bits[1:]
             chosen = price.argmin(0)[None]
-            here = distortion + self.lam * self.bits(vectors, vectors)
+            here = distortion + self.lam * bits[0]
             better = (price.gather(0, chosen)[0] < here) & (self.parity == colour)
             found = candidates.gather(0, chosen[..., None].expand(1, -1, 2))[0]
             vectors = torch.where(better[:, None], found, vectors)

@@ -16,9 +16,9 @@ from functools import lru_cache
 import torch
 from torch import Tensor
 
-from bsqcodec.motion.matching import Matcher
+from bsqcodec.motion.matching import Matcher, is_new
 
-SIZES = (4, 2, 4, 2)  # sides of the squares, in blocks, round by round
+SIZES = (4, 2, 4, 2)
 INSIDE = (0.0, 0.5, 0.99)  # which of a square's own blocks offer their vectors, as a share of them in raster order
 
 
@@ -83,7 +83,7 @@ def _unite_phase(
     offered = vectors[squares.offering][:, of]  # [K, m, 2]
     trials = vectors.expand(len(offered), *vectors.shape).clone()
     trials[:, blocks] = offered
-    errors = work.part(blocks).distortions(offered[:, None], True).sum(1)  # [K, m]
+    errors = _errors(work, blocks, offered, vectors[blocks], distortion[blocks])
     bits = work.bits(torch.cat((vectors[None], trials)), torch.cat((vectors[None], trials)))
     change = torch.zeros(len(offered), len(squares.first) + 1, device=work.device)
     change.index_add_(1, squares.around[phase], work.lam * (bits[1:] - bits[0]))
@@ -97,3 +97,15 @@ def _unite_phase(
     )
     distortion[blocks] = torch.where(better, errors.gather(0, pick)[0], distortion[blocks])
     return vectors, distortion
+
+
+def _errors(work: Matcher, blocks: Tensor, offered: Tensor, vectors: Tensor, distortion: Tensor) -> Tensor:
+    """Distortions of some blocks [m], with vectors [m, 2] now, along the offered [K, m, 2]: [K, m].
+
+    None is looked at twice: an offer that a square had before counts as infinite.
+    """
+    own = (offered == vectors).all(-1)
+    asked = is_new(offered) & ~own
+    errors = torch.where(own, distortion, torch.inf)
+    errors[asked] = work.distortions_of(blocks[asked.nonzero()[:, 1]], offered[asked], True)
+    return errors

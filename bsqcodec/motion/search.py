@@ -38,7 +38,6 @@ class _Effort:
     exhaustive: tuple[tuple[int, int], ...]
     steps: tuple[int, ...]  # whole-pixel refinement, quarter pixels per step
     sweeps: int
-    final_sweeps: int
     split_steps: tuple[int, ...]  # refinement of 8x8 blocks, quarter pixels per step
     own_search: bool  # 8x8 blocks also start from an exhaustive search of their own
     unite: bool  # whether squares of blocks are offered one vector (`regions`)
@@ -46,9 +45,9 @@ class _Effort:
 
 
 EFFORTS = (
-    _Effort(((8, 12),), (16, 8, 4), 1, 0, (2, 1), False, False, False),
-    _Effort(((8, 16), (4, 8)), (8, 4), 1, 1, (4, 2, 1), True, True, False),
-    _Effort(((8, 16), (4, 8)), (8, 4), 1, 1, (4, 2, 1), True, True, True),
+    _Effort(((8, 12),), (16, 8, 4), 1, (2, 1), False, False, False),
+    _Effort(((8, 16), (4, 8)), (8, 4), 1, (4, 2, 1), True, True, False),
+    _Effort(((8, 16), (4, 8)), (8, 4), 1, (4, 2, 1), True, True, True),
 )
 
 
@@ -85,40 +84,43 @@ def _starts(
     work: Matcher, current: Tensor, reference: Tensor, previous: MotionField | None, plan: _Effort
 ) -> tuple[Tensor, Tensor]:
     """Whole-pixel candidates int32 [K, M, 2] of 16x16 blocks, and the best start of each 8x8 block [4, M, 2]."""
-    coarse = [_exhaustive(work, current, reference, shrink, reach) for shrink, reach in plan.exhaustive]
-    found = [vectors for own, wide, _ in coarse for vectors in (own, wide)]
+    *coarse, finest = plan.exhaustive
+    found = [vectors for one in coarse for vectors in _exhaustive(work, current, reference, *one, False)]
+    *near, small = _exhaustive(work, current, reference, *finest, True)
+    found += near
     if previous is not None:
         base = previous.vectors[::2, ::2].to(work.device).reshape(-1, 2).int()
         found.append((base + 2) >> 2 << 2)
     values, counts = torch.unique(as_numbers(torch.cat(found)), return_counts=True)
     common = as_vectors(values[counts.argsort(descending=True)[:3]])
-    return torch.stack(found + [one.expand(len(found[0]), 2) for one in common]), coarse[-1][2]
+    return torch.stack(found + [one.expand(len(found[0]), 2) for one in common]), small
 
 
-def _exhaustive(work: Matcher, current: Tensor, reference: Tensor, shrink: int, reach: int) -> list[Tensor]:
+def _exhaustive(
+    work: Matcher, current: Tensor, reference: Tensor, shrink: int, reach: int, eighths: bool
+) -> list[Tensor]:
     """Full search of +-reach on frames shrunken by `shrink`.
 
-    Returns the best vector of each 16x16 block by itself and of its neighbourhood of 3x3 blocks, int32 [M, 2], and of
-    each 8x8 block [4, M, 2]. The neighbourhood finds the motion of flat areas, the block alone what moves
+    Returns the best vector of each 16x16 block by itself and of its neighbourhood of 3x3 blocks, int32 [M, 2], and, if
+    `eighths`, of each 8x8 block [4, M, 2]. The neighbourhood finds the motion of flat areas, the block alone what moves
     differently.
     """
-    small = _shrink(current, shrink, work)
+    shrunken = _shrink(current, shrink, work)
     padded = replicate(_shrink(reference, shrink, work)[None], reach)[0]
-    height, width = small.shape
+    height, width = shrunken.shape
     offsets = torch.arange(-reach, reach + 1, device=work.device, dtype=torch.int32) * (4 * shrink)
-    lowest = [_Lowest(), _Lowest(), _Lowest()]
+    lowest = [_Lowest() for _ in range(3 if eighths else 2)]
     up, across = _smoother(work.h16, work.device), _smoother(work.w16, work.device)
     for dy in offsets:
         top = int(dy) // (4 * shrink) + reach
         window = padded[top : top + height].unfold(1, width, 1).transpose(0, 1)  # [dx, height, width]
-        eighths = _pool((window - small).abs_(), 8 // shrink) * shrink**2  # SAD of 8x8 blocks
+        fine = _pool((window - shrunken).abs_(), 8 // shrink) * shrink**2  # SAD of 8x8 blocks
         table = torch.stack((offsets, dy.expand(len(offsets))), 1)
-        own = _pool(eighths, 2) + work.lam * vector_bits(table)[:, None, None]
-        for best, cost in zip(lowest, (own, up @ own @ across.T, eighths), strict=True):
+        own = _pool(fine, 2) + work.lam * vector_bits(table)[:, None, None]
+        for best, cost in zip(lowest, (own, up @ own @ across.T, fine), strict=False):
             best.update(cost, table)
-    own, wide, eighths = (best.vectors.clamp(-508, 508) for best in lowest)
-    quarters = eighths.reshape(work.h16, 2, work.w16, 2, 2).permute(1, 3, 0, 2, 4).reshape(4, -1, 2)
-    return [own.reshape(-1, 2), wide.reshape(-1, 2), quarters]
+    own, wide, *small = (best.vectors.clamp(-508, 508) for best in lowest)
+    return [own.reshape(-1, 2), wide.reshape(-1, 2), *(work.gathered(one) for one in small)]
 
 
 def _smoother(n: int, device: torch.device) -> Tensor:
@@ -178,10 +180,8 @@ def _sub_pixel(work: Matcher, plan: _Effort, vectors: Tensor) -> Tensor:
     distortion = work.distortions(vectors[None, None], True).sum(1)[0]
     for step in (2, 1):
         vectors, distortion = work.best(_around(vectors, RING, step), vectors, distortion, True, REFINE_FLOOR)
-    for _ in range(plan.final_sweeps):
-        vectors, distortion = _sweep(work, 1, vectors, distortion, True)
-        vectors, distortion = work.best(_around(vectors, CROSS, 1), vectors, distortion, True, REFINE_FLOOR)
     if plan.unite:
+        vectors, distortion = work.best(_around(vectors, CROSS, 1), vectors, distortion, True, REFINE_FLOOR)
         vectors, distortion = unite(work, *_sweep(work, 1, vectors, distortion, True))
     return _sweep(work, 1, vectors, distortion, True)[0]
 

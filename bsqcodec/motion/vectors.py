@@ -51,8 +51,8 @@ def encode_field(
     previous: MotionField | None,
     tables: MotionTables,
     state: MotionState | None,
-) -> None:
-    """Append a field to the group's motion stream.
+) -> float:
+    """Append a field to the group's motion stream; returns the bits it takes.
 
     previous: the field coded before it in this group, of the same shape, None for the first. state: the group's,
     updated here (None: `tables` as they are, nothing adapts). ValueError for a field that breaks `MotionField`'s
@@ -62,6 +62,7 @@ def encode_field(
     _code_field(coder, field.shape, _checked(field), _plain(previous, field.shape))
     if state is not None:
         state.update(coder.seen)
+    return coder.bits
 
 
 def decode_field(

@@ -106,9 +106,9 @@ def hashed_bits() -> Iterator[BitHash]:
         seen.pixels(planes)
         return planes, levels
 
-    def hashed_encode(encoder: Any, motion: Any, *rest: Any) -> None:
+    def hashed_encode(encoder: Any, motion: Any, *rest: Any) -> Any:
         seen.motion(motion)
-        encode_field(encoder, motion, *rest)
+        return encode_field(encoder, motion, *rest)
 
     def hashed_decode(*args: Any) -> Any:
         motion = decode_field(*args)

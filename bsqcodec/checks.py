@@ -53,6 +53,7 @@ def check_encode(crf: float, keyint: int, preset: str, tune: str, threads: int, 
 
 
 def check_search(tune: str, preset: str) -> None:
+    """Raise UsageError for a tune or a preset that there is not."""
     if preset not in PRESETS:
         raise UsageError(f"preset {preset!r}: must be one of {', '.join(PRESETS)}")
     if tune not in TUNES:

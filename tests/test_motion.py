@@ -215,17 +215,24 @@ def test_only_blocks_with_an_error_worth_bits_are_refined(monkeypatch: pytest.Mo
 
 
 @pytest.mark.parametrize("residual", [False, True])
-def test_what_was_looked_at_before_is_not_looked_at_again(residual: bool) -> None:
+def test_what_was_looked_at_before_is_not_looked_at_again(residual: bool, monkeypatch: pytest.MonkeyPatch) -> None:
     rng = np.random.default_rng(6)
     work = Matcher(texture(rng, 120, 152), texture(rng, 120, 152), 8.0)
     vectors, *candidates = torch.from_numpy(rng.integers(-1, 2, (7, work.h16 * work.w16, 2), np.int32))
     offered = torch.stack(candidates)  # of nine vectors: some are a block's own, many come twice
     distortion = work.distortions(vectors[None, None], residual).sum(1)[0]
     everything = work.best(offered, vectors, distortion, residual, floor=-1.0)
-    assert all(map(torch.equal, work.best(offered, vectors, distortion, residual), everything))
     blocks = torch.tensor([3, 0, 3, 8])
     some = work.distortions_of(blocks, offered[0, blocks], residual)
     assert torch.equal(some, work.distortions(offered[:1, None], residual).sum(1)[0, blocks])
+    looked: list[int] = []
+    look = Matcher._distortion
+    monkeypatch.setattr(Matcher, "_distortion", lambda *args: looked.append(args[1].shape[-2]) or look(*args))
+    assert all(map(torch.equal, work.best(offered, vectors, distortion, residual), everything))
+    own = vectors.tolist()
+    assert sum(looked) == sum(
+        len({*map(tuple, found)} - {tuple(own[i])}) for i, found in enumerate(offered.transpose(0, 1).tolist())
+    )
 
 
 def test_residuals_count_as_much_as_they_are_visible() -> None:

@@ -27,7 +27,7 @@ CODED_COST, OCTAVE_COST = 0.85, 0.5  # steps^2: of a level of 1, and for every d
 # Bits of a vector that equals its prediction, another candidate, or neither (and what its size's logarithm adds), as
 # the tables of recorded fields have them on average.
 SAME_BITS, MERGE_BITS, RESIDUAL_BITS, SIZE_BITS = 0.5, 3.5, 5.5, 1.3
-AT_ONCE = 1024  # 16x16 blocks looked at together: what they take stays in a core's cache
+AT_ONCE = 1024  # 16x16 blocks a CPU looks at together: what they take stays in a core's cache
 NOWHERE = 1 << 30  # no vector's number
 
 
@@ -142,7 +142,8 @@ class Matcher:
     def distortions_of(self, blocks: Tensor, vectors: Tensor, residual: bool) -> Tensor:
         """Of 16x16 blocks, by number (int64 [n], any of them more than once), along vectors [n, 2]: float [n]."""
         found = [torch.empty(0, device=self.device)]
-        for some, along in zip(torch.split(blocks, AT_ONCE), torch.split(vectors, AT_ONCE), strict=True):
+        at_once = max(1, len(blocks)) if blocks.is_cuda else AT_ONCE
+        for some, along in zip(torch.split(blocks, at_once), torch.split(vectors, at_once), strict=True):
             found.append(self.part(some)._distortion(along[None], residual).sum(0))
         return torch.cat(found)
 

@@ -37,7 +37,6 @@ class _Effort:
 
     exhaustive: tuple[tuple[int, int], ...]
     steps: tuple[int, ...]  # whole-pixel refinement, quarter pixels per step
-    sweeps: int
     split_steps: tuple[int, ...]  # refinement of 8x8 blocks, quarter pixels per step
     own_search: bool  # 8x8 blocks also start from an exhaustive search of their own
     unite: bool  # whether squares of blocks are offered one vector (`regions`)
@@ -45,9 +44,9 @@ class _Effort:
 
 
 EFFORTS = (
-    _Effort(((8, 12),), (16, 8, 4), 1, (2, 1), False, False, False),
-    _Effort(((8, 16), (4, 8)), (8, 4), 1, (4, 2, 1), True, True, False),
-    _Effort(((8, 16), (4, 8)), (8, 4), 1, (4, 2, 1), True, True, True),
+    _Effort(((8, 12),), (16, 8, 4), (2, 1), False, False, False),
+    _Effort(((8, 16), (4, 8)), (8, 4), (4, 2, 1), True, True, False),
+    _Effort(((8, 16), (4, 8)), (8, 4), (4, 2, 1), True, True, True),
 )
 
 
@@ -169,10 +168,10 @@ def _whole_pixel(work: Matcher, plan: _Effort, starts: Tensor) -> Tensor:
     vectors = torch.zeros_like(starts[0])
     distortion = work.distortions(vectors[None, None], False).sum(1)[0]
     vectors, distortion = work.best(starts, vectors, distortion, False)
-    vectors, distortion = _sweep(work, plan.sweeps, vectors, distortion, False)
+    vectors, distortion = _sweep(work, vectors, distortion, False)
     for step in plan.steps:
         vectors, distortion = work.best(_around(vectors, RING, step), vectors, distortion, False)
-    return _sweep(work, plan.sweeps, vectors, distortion, False)[0]
+    return _sweep(work, vectors, distortion, False)[0]
 
 
 def _sub_pixel(work: Matcher, plan: _Effort, vectors: Tensor) -> Tensor:
@@ -182,16 +181,14 @@ def _sub_pixel(work: Matcher, plan: _Effort, vectors: Tensor) -> Tensor:
         vectors, distortion = work.best(_around(vectors, RING, step), vectors, distortion, True, REFINE_FLOOR)
     if plan.unite:
         vectors, distortion = work.best(_around(vectors, CROSS, 1), vectors, distortion, True, REFINE_FLOOR)
-        vectors, distortion = unite(work, *_sweep(work, 1, vectors, distortion, True))
-    return _sweep(work, 1, vectors, distortion, True)[0]
+        vectors, distortion = unite(work, *_sweep(work, vectors, distortion, True))
+    return _sweep(work, vectors, distortion, True)[0]
 
 
-def _sweep(work: Matcher, times: int, vectors: Tensor, distortion: Tensor, residual: bool) -> tuple[Tensor, Tensor]:
+def _sweep(work: Matcher, vectors: Tensor, distortion: Tensor, residual: bool) -> tuple[Tensor, Tensor]:
     """Offer every block the vectors of its neighbours."""
-    for _ in range(times):
-        sides = neighbours(work.grid(vectors)).reshape(4, -1, 2)
-        vectors, distortion = work.best(sides, vectors, distortion, residual)
-    return vectors, distortion
+    sides = neighbours(work.grid(vectors)).reshape(4, -1, 2)
+    return work.best(sides, vectors, distortion, residual)
 
 
 def _around(vectors: Tensor, ring: tuple[tuple[int, int], ...], step: int) -> Tensor:

@@ -10,12 +10,10 @@ Order and letters as in `matching`; a grid of 8x8 blocks is [2 h16, 2 w16], padd
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
 import torch
 from torch import Tensor
 
-from bsqcodec.motion.matching import Matcher, vector_bits
+from bsqcodec.motion.matching import Matcher, is_new, vector_bits
 from bsqcodec.motion.overlap import WHOLE, weights
 
 # A block's own four 8x8 blocks and the eight beside it, (row, column) from the first; those at its corners see nothing.
@@ -49,13 +47,14 @@ def _settle_phase(
     here = work.distortions(own[None], True).sum(1)[0] + work.lam * (bits + SLACK)
     before = bits.new_zeros(len(base))  # what the prediction costs now around each block
     best, found, taken = torch.zeros_like(before), base.clone(), torch.zeros_like(split)
-    candidates = [work.prediction(base), *work.surroundings(base)]
+    candidates = torch.stack([work.prediction(base), *work.surroundings(base)])
     looked = torch.zeros_like(split)
-    prices = work.lam * work.bits(torch.stack(candidates), base)
-    for candidate, all_prices, new in zip(candidates, prices, _first_of(candidates, base, split), strict=True):
+    prices = work.lam * work.bits(candidates, base)
+    tried = is_new(candidates) & (split | (candidates != base).any(-1))
+    for candidate, all_prices, new in zip(candidates, prices, tried, strict=True):
         blocks = (chosen & new).nonzero()[:, 0]
         price = all_prices[blocks]
-        alone = work.part(blocks).distortions(candidate[blocks][None, None], True).sum(1)[0]
+        alone = work.distortions_of(blocks, candidate[blocks], True)
         hopeful = alone + price < here[blocks]
         blocks, price = blocks[hopeful], price[hopeful]
         if not len(blocks):
@@ -73,15 +72,6 @@ def _settle_phase(
     grid = grid.clone()
     _put(work, grid, blocks, found[blocks])
     return grid, split & ~taken
-
-
-def _first_of(candidates: list[Tensor], base: Tensor, split: Tensor) -> Iterator[Tensor]:
-    """Where each candidate is neither what a whole block has nor an earlier one: bool [M]."""
-    for i, candidate in enumerate(candidates):
-        new = split | (candidate != base).any(-1)
-        for earlier in candidates[:i]:
-            new = new & (candidate != earlier).any(-1)
-        yield new
 
 
 def _put(work: Matcher, grid: Tensor, blocks: Tensor, vectors: Tensor) -> None:
